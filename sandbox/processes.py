@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start, recognise and stop the sandbox's processes. Linux only: they are recognised through /proc.
+
+A process is known by pid, start time and command line together, so that a pid that the system gave to somebody else is never signalled.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GRACE = 8.0  # seconds from SIGTERM to SIGKILL
+
+
+class ProcessError(RuntimeError):
+    """A process ended or did not become ready; the message names it and carries the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One running part: `name`, its `pid`, what it was started as (`argv`, kernel `start_time` in ticks) and its `log` file."""
+
+    name: str
+    pid: int
+    argv: tuple[str, ...]
+    start_time: int
+    log: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON for the state file; `from_dict` reads it back."""
+        return {"name": self.name, "pid": self.pid, "argv": list(self.argv), "start_time": self.start_time, "log": str(self.log)}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Process:
+        return cls(row["name"], row["pid"], tuple(row["argv"]), row["start_time"], Path(row["log"]))
+
+    def running(self) -> bool:
+        """True while the very process that was started is alive."""
+        reap(self.pid)
+        return _start_time(self.pid) == self.start_time and _command_line(self.pid) == self.argv
+
+    def rss_mib(self) -> int:
+        """Resident memory in MiB, 0 when it is gone."""
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
+    def log_tail(self, lines: int = 8) -> str:
+        """The last lines of its log, indented for an error message."""
+        text = self.log.read_text(errors="replace").strip() if self.log.exists() else ""
+        return "\n".join(f"    {line[:300]}" for line in text.splitlines()[-lines:]) or "    (its log is empty)"
+
+
+def spawn(name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> Process:
+    """Start `argv` in a session of its own with output to `log`. `env` is added to ours. Raises ProcessError."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with log.open("ab") as out:
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True
+            )
+    except OSError as error:
+        raise ProcessError(f"{name} cannot be started: {error}") from error
+    child.returncode = 0  # we reap it ourselves: it may outlive this program, and Popen would warn
+    # The kernel shows our own command line until the new program has replaced it; Popen returns only after that.
+    return Process(name, child.pid, tuple(argv), _start_time(child.pid), log)
+
+
+def wait_until(what: str, check: Callable[[], bool], processes: Sequence[Process], timeout: float, interval: float = 0.1) -> None:
+    """Poll `check` until it is true. Raises ProcessError as soon as one of `processes` ends, or after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not check():
+        for process in processes:
+            if not process.running():
+                raise ProcessError(f"{process.name} ended while waiting for {what}. Last lines of {process.log}:\n{process.log_tail()}")
+        if time.monotonic() > deadline:
+            tails = "\n".join(f"  last lines of {p.log}:\n{p.log_tail()}" for p in processes)
+            raise ProcessError(f"{what}: not so after {timeout:.0f} s\n{tails}")
+        time.sleep(interval)
+
+
+def stop(processes: Sequence[Process], grace: float = GRACE) -> list[str]:
+    """SIGTERM to all, SIGKILL after `grace` seconds to those that stay. Returns the names of those that had to be killed."""
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while (left := [p for p in processes if p.running()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    while any(p.running() for p in left):
+        time.sleep(0.05)
+    return [p.name for p in left]
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    """Signal the process and the children that it started (its process group)."""
+    if process.running():
+        with contextlib.suppress(ProcessLookupError):  # it ended in between
+            os.killpg(process.pid, number)
+
+
+def reap(pid: int) -> None:
+    """Collect the exit status if `pid` is an ended child of ours, so that it does not stay as a zombie."""
+    with contextlib.suppress(ChildProcessError):  # another program's child, as after `up` has returned
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _start_time(pid: int) -> int:
+    """Kernel start time in clock ticks (field 22 of /proc/PID/stat), 0 when there is no such process or it is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
+    return 0 if fields[0] == "Z" else int(fields[19])
+
+
+def _command_line(pid: int) -> tuple[str, ...]:
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(raw.rstrip(b"\0").decode(errors="replace").split("\0"))

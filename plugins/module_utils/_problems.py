@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One shape for everything that a check finds: {check, severity, subject, found, needed, fix}, all strings."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

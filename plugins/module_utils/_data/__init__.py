@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Read the collection's data files (facts that age). Controller side only: modules sent to a host do not carry them."""
+
 from __future__ import annotations
 
 import functools
@@ -7,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).with_name("_data")
+FOLDER = Path(__file__).parent
 
 
 @functools.cache

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vLLM arguments: which exist in the release this collection knows, and the complete list for one model."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from . import _data
+from ._problems import problem
+from ._schema import Rows, nearest
+
+# Set from keys of the model; a second value by extra_args would silently win or lose.
+OWN_FLAGS = {
+    "--model": "source",
+    "--served-model-name": "served_model_name",
+    "--tensor-parallel-size": "tensor_parallel_size",
+    "--pipeline-parallel-size": "pipeline_parallel_size",
+    "--max-model-len": "max_model_len",
+    "--max-num-seqs": "max_num_seqs",
+    "--gpu-memory-utilization": "gpu_memory_utilization",
+    "--device-memory-utilization": "gpu_memory_utilization",
+    "--load-format": "weights.mode",
+    "--shutdown-timeout": "drain_seconds",
+    "--port": "nothing: the Service and the probes use 8000",
+    "--host": "nothing: the server listens on all addresses of its pod",
+    "--config": "nothing: all arguments are visible in the plan",
+    "--api-key": "api_key_secret, because a key in the arguments can be read by everyone who may list pods",
+    "--model-loader-extra-config": "weights.mode",
+}
+# Labels that a scrape adds to each series, in addition to vLLM's own.
+SCRAPE_LABELS = ("namespace", "pod", "container", "job", "instance", "node", "service", "endpoint", "cluster")
+
+
+def version_of(image: str) -> tuple[int, int, int] | None:
+    """(major, minor, patch) from the image tag (v0.33.0, 0.32.1-cu129 ...), or None when the tag does not say."""
+    match = re.search(r":v?(\d+)\.(\d+)(?:\.(\d+))?[^/:@]*(?:@.*)?$", image)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
+
+
+def check_image(name: str, image: str) -> Rows:
+    """Refuse releases with known holes; say when the tag does not tell or is newer or older than the flags known here."""
+    known = _data.load("vllm")
+    version, floor = version_of(image), tuple(int(p) for p in known["floor"]["version"].split("."))
+    if version is None:
+        return [
+            problem(
+                "image_version",
+                name,
+                f"image {image} without a version in its tag",
+                "a tag such as v0.33.0",
+                "pin the release: 'latest' changes under a running fleet",
+                "warning",
+            )
+        ]
+    if version < floor:
+        return [problem("image_floor", name, f"image {image}", f"vLLM >= {known['floor']['version']}: {known['floor']['reason']}", f"use {known['image']}")]
+    if version[:2] != tuple(int(p) for p in known["version"].split("."))[:2]:
+        return [
+            problem(
+                "image_version",
+                name,
+                f"image {image}",
+                f"vLLM {known['version']}, the release whose flags are checked here",
+                "make sure that the arguments exist in it",
+                "warning",
+            )
+        ]
+    return []
+
+
+def check_extra_args(name: str, extra_args: list[str]) -> Rows:
+    """Refuse what is no full flag, unknown, removed, set elsewhere, or without its value or with a value outside its choices."""
+    known = _data.load("vllm")
+    flags, rows = known["flags"], []
+    for argument in extra_args:
+        flag, has_value, value = argument.partition("=")
+        where = f"extra_args: {argument}"
+        if not flag.startswith("--"):
+            rows.append(problem("flag_form", name, where, "--flag=value or --flag in one item", "write each argument as one list item with its full name"))
+        elif flag in OWN_FLAGS:
+            rows.append(problem("flag_owned", name, where, f"set through {OWN_FLAGS[flag]}", "remove it from extra_args"))
+        elif flag in known["removed"]:
+            rows.append(problem("flag_removed", name, where, f"a flag of vLLM {known['version']}", f"it was removed; use instead: {known['removed'][flag]}"))
+        elif flag.split(".")[0] not in flags:
+            rows.append(problem("flag_unknown", name, where, f"a flag of vLLM {known['version']}", f"remove or correct it{nearest(flag, list(flags))}"))
+        elif flags[flag.split(".")[0]] == "switch" and has_value:
+            rows.append(problem("flag_value", name, where, f"{flag} without a value", "remove the value"))
+        elif flags[flag.split(".")[0]] != "switch" and not has_value:
+            rows.append(problem("flag_value", name, where, f"{flag}=VALUE in one item", "give the value after an equals sign"))
+        elif isinstance(flags[flag], list) and value not in flags[flag]:
+            rows.append(
+                problem(
+                    "flag_value", name, where, f"one of {', '.join(map(str, flags[flag]))}", f"correct the value{nearest(value, [str(c) for c in flags[flag]])}"
+                )
+            )
+        elif flag == "--trust-remote-code":
+            rows.append(
+                problem(
+                    "trust_remote_code",
+                    name,
+                    where,
+                    "only code that the image brings",
+                    "leave it out unless you have read the code in the checkpoint",
+                    "warning",
+                )
+            )
+    return rows
+
+
+def check_query(name: str, query: str) -> Rows:
+    """Refuse a selector on a vLLM series with a label that vLLM does not have: it matches nothing, and nothing reads as 0."""
+    allowed = [*_data.load("vllm")["metric_labels"], *SCRAPE_LABELS]
+    rows = []
+    for series, selector in re.findall(r"(vllm:\w+)\s*\{([^}]*)\}", query):
+        for label in re.findall(r"([A-Za-z_]\w*)\s*(?:=~|!~|!=|=)", re.sub(r'"(?:[^"\\]|\\.)*"', '""', selector)):
+            if label not in allowed:
+                fix = "use model_name" if label == "model" else f"remove the label or correct it{nearest(label, allowed)}"
+                rows.append(
+                    problem(
+                        "query_label",
+                        name,
+                        f"autoscaling.query selects {series} by label {label}",
+                        f"a label of that series ({', '.join(allowed[:4])} ... or of the scrape)",
+                        fix,
+                    )
+                )
+    return rows
+
+
+def render(model: dict[str, Any], path: str) -> list[str]:
+    """All arguments for the image's entrypoint `vllm serve`, full names only: an abbreviation with a typo would pass silently."""
+    args = [
+        path,
+        f"--served-model-name={model['served_model_name']}",
+        "--port=8000",
+        f"--tensor-parallel-size={model['tensor_parallel_size']}",
+        f"--gpu-memory-utilization={model['gpu_memory_utilization']}",
+        f"--max-num-seqs={model['max_num_seqs']}",
+        f"--shutdown-timeout={model['drain_seconds']}",
+        "--disable-fastapi-docs",
+        "--disable-access-log-for-endpoints=/health,/metrics",
+    ]
+    if model["pipeline_parallel_size"] > 1:
+        args.append(f"--pipeline-parallel-size={model['pipeline_parallel_size']}")
+    if model["max_model_len"]:
+        args.append(f"--max-model-len={model['max_model_len']}")
+    if model["weights"]["mode"] == "stream":
+        # One reader a 4 GiB of weights fills the NIC; more only costs memory (AWS, ml-inference-fast-model-loading).
+        readers = min(32, max(4, math.ceil(model["weights"]["size_gib"] / 4)))
+        args += ["--load-format=runai_streamer", f"--model-loader-extra-config={json.dumps({'concurrency': readers}, separators=(',', ':'))}"]
+    else:
+        # A network volume is read much faster front to back than by the page faults of a lazy mmap.
+        args.append("--safetensors-load-strategy=prefetch")
+    return args + list(model["extra_args"])

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the project's checks one after the other and end with `N passed, N failed`.
+
+`gate.py check` runs lint and unit tests; `gate.py all` adds what needs the sandbox. A step counts its own tests where it has any
+(pytest), else it counts as one. Output of a step that passes is one line; of one that fails, everything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / ".venv" / "bin"
+
+
+@dataclass
+class Step:
+    name: str
+    argv: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def tool(name: str, *args: str) -> list[str]:
+    return [str(BIN / name), *args]
+
+
+def pytest(*args: str) -> list[str]:
+    return [str(BIN / "python"), "-m", "pytest", "-rs", *args]
+
+
+CHECK = [
+    Step("ruff", tool("ruff", "check", "--quiet", ".")),
+    Step("ruff format", tool("ruff", "format", "--check", "--quiet", ".")),
+    Step("yamllint", tool("yamllint", "--strict", ".")),
+    Step("ansible-lint", tool("ansible-lint", "--offline", "--quiet")),
+    Step("docs", tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "--validate-collection-refs=all", ".")),
+    Step("changelog", tool("antsibull-changelog", "lint")),
+    Step("unit", pytest("tests/unit")),
+]
+
+
+def sandbox(*args: str) -> list[str]:
+    return [str(BIN / "python"), "-m", "sandbox", *args]
+
+
+def scenarios() -> list[Step]:
+    """`default` creates the sandbox, each role's scenario runs in it, and it is destroyed at the end, whatever happened."""
+    names = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml") if p.parent.name != "default")
+    return [Step(f"molecule {name}", [*sandbox("exec", "--"), *tool("molecule", "-c", "molecule/config.yml", "test", "-s", name)]) for name in names]
+
+
+def run(step: Step) -> tuple[int, int]:
+    """Return (passed, failed) of one step and print its outcome."""
+    started = time.monotonic()
+    print(f"{step.name} ...", flush=True)
+    # ansible-lint and molecule call ansible by name.
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "MOLECULE_GLOB": "molecule/*/molecule.yml", **step.env}
+    done = subprocess.run(step.argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)\b", done.stdout)} if "pytest" in step.argv else {}
+    passed, failed = counts.get("passed", 0), sum(counts.get(word, 0) for word in ("failed", "error", "errors"))
+    if done.returncode and not failed:
+        failed = 1
+    if not counts and not done.returncode:
+        passed = 1
+    if failed:
+        print(done.stdout)
+    elif counts.get("skipped"):
+        print("\n".join(line for line in done.stdout.splitlines() if line.startswith("SKIPPED")))
+    print(f"{step.name}: {'FAILED' if failed else 'ok'} in {time.monotonic() - started:.0f} s" + (f" ({passed} tests)" if counts else ""), flush=True)
+    return passed, failed
+
+
+def main(which: str) -> int:
+    if which not in ("check", "all"):
+        sys.exit("usage: gate.py check | all")
+    totals = [0, 0]
+
+    def go(steps: list[Step]) -> None:
+        for step in steps:
+            for index, number in enumerate(run(step)):
+                totals[index] += number
+
+    go(CHECK)
+    if which == "all":
+        state = ROOT / ".sandbox-test"
+        os.environ["LLMOPS_SANDBOX_DIR"] = str(state)
+        # Progress of the long first build must be seen, so it does not go through run().
+        if subprocess.run(sandbox("up"), cwd=ROOT, check=False).returncode:
+            totals[1] += 1
+        else:
+            try:
+                go([Step("integration", pytest("tests/integration")), *scenarios()])
+            finally:
+                subprocess.run(sandbox("down"), cwd=ROOT, check=False)
+                shutil.rmtree(state, ignore_errors=True)
+    print(f"\n{totals[0]} passed, {totals[1]} failed")
+    return 1 if totals[1] or not totals[0] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))

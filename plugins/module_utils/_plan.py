@@ -19,6 +19,7 @@ from ._schema import Rows, cast, nearest
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?")
 SOURCE = re.compile(r"(?P<scheme>s3|hf|pvc)://(?P<place>[^/@]+)(?P<rest>/[^@]*)?(?:@(?P<revision>[A-Za-z0-9._-]+))?")
+MARKER = ".llmops-weights.json"  # written last by the role model_weights: the copy beside it is complete and verified
 GBIT_PER_GIB = 8.59
 GRACE_MARGIN = 30  # vLLM exits up to 15 s after its last stream; the rest is for a slow kubelet
 SCHEMA: dict[str, Any] = yaml.safe_load(documented.DOCUMENTATION)["options"]["models"]["suboptions"]
@@ -88,6 +89,8 @@ def _names(model: dict[str, Any]) -> Rows:
     name = model["name"]
     model["served_model_name"] = model["served_model_name"] or name
     model["weights"]["claim"] = model["weights"]["claim"] or f"{name}-weights"
+    # A Secret that the user names is the user's: only one without a given name is made, and removed, by the role vllm.
+    model["api_key_secret"]["generate"] = not model["api_key_secret"]["name"]
     model["api_key_secret"]["name"] = model["api_key_secret"]["name"] or f"{name}-api-key"
     if NAME.fullmatch(name):
         return []
@@ -129,8 +132,9 @@ def _source(model: dict[str, Any]) -> Rows:
         weights["claim"], weights["path"] = match["place"], f"/models/{rest}"
     else:
         weights["path"] = f"/models/{name}/{weights['revision']}"
+        weights["marker"] = f"{weights['path']}/{MARKER}"
     # The role model_weights fills a claim only from these; a pvc:// source is somebody else's.
-    weights["copy"] = weights["mode"] == "volume" and scheme != "pvc"
+    weights["populate"] = weights["mode"] == "volume" and scheme != "pvc"
     return []
 
 

@@ -35,14 +35,14 @@ def test_streamed_model_on_one_gpu():
     assert {"--load-format=runai_streamer", "--max-model-len=16384", "--shutdown-timeout=120", "--served-model-name=llama-3-1-8b"} < set(model["args"])
     assert model["resources"] == {"cpu": "6", "memory": "28293Mi", "shm": "2Gi"}  # g6.2xlarge: 29317Mi allocatable less 1 GiB of daemonsets
     assert model["budgets"] == {"startup": 480, "drain": 120, "pre_stop": 15, "grace": 165}
-    assert model["api_key_secret"] == {"name": "llama-3-1-8b-api-key", "key": "api-key"}
+    assert model["api_key_secret"] == {"name": "llama-3-1-8b-api-key", "key": "api-key", "generate": True}
 
 
 def test_copied_model_on_four_gpus():
     model = planned(COPIED)
     assert model["gpus"] == 4
     assert model["instance_types"][0] == "g6.12xlarge"
-    expected = {"mode": "volume", "claim": "qwen3-32b-weights", "path": "/models/qwen3-32b/9216db5", "revision": "9216db5", "copy": True}
+    expected = {"mode": "volume", "claim": "qwen3-32b-weights", "path": "/models/qwen3-32b/9216db5", "revision": "9216db5", "populate": True}
     assert model["weights"] | expected == model["weights"]
     assert model["args"][0] == "/models/qwen3-32b/9216db5"
     assert model["resources"]["shm"] == "3Gi"
@@ -50,7 +50,7 @@ def test_copied_model_on_four_gpus():
 
 def test_claim_of_somebody_else_is_not_copied_to():
     weights = planned({"name": "m", "source": "pvc://shared/llama/v1"})["weights"]
-    assert (weights["claim"], weights["path"], weights["copy"]) == ("shared", "/models/llama/v1", False)
+    assert (weights["claim"], weights["path"], weights["populate"]) == ("shared", "/models/llama/v1", False)
 
 
 def test_g5_xlarge_requests_fit_when_the_user_insists():

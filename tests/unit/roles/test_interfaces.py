@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every role's variables are documented as they are, and the parts of the tree agree."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = sorted(p.name for p in (ROOT / "roles").iterdir() if p.is_dir())
+
+
+def read(path: Path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def options(role: str) -> dict:
+    return read(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_equal_argument_specs(role):
+    defaults = read(ROOT / "roles" / role / "defaults" / "main.yml")
+    documented = {name: option["default"] for name, option in options(role).items() if "default" in option}
+    assert documented == defaults
+    assert all(option.get("required") for name, option in options(role).items() if name not in defaults), "an option without a default must be required"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_public_variables_carry_the_roles_name(role):
+    assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
+    assert all(option.get("description") for option in options(role).values())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_tasks_use_no_shortcut(role):
+    for path in (ROOT / "roles" / role / "tasks").glob("*.yml"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"ansible\.builtin\.(shell|raw|pause):|ignore_errors: *true|failed_when: *false", text), path.name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_reads_no_other_roles_variables(role):
+    shared = {"llm_models", "llm_model_defaults", "llm_plan", "llm_namespace", "llm_cluster_name", "llm_region", "llm_prometheus_url", "llm_monitoring_release"}
+    others = [r for r in ROLES if r != role]
+    for path in (ROOT / "roles" / role).rglob("*"):
+        if path.is_file() and path.parent.name in ("tasks", "templates", "defaults", "vars"):
+            text = path.read_text(encoding="utf-8")
+            for other in others:
+                assert not re.search(rf"(?<![\w./:-])(?:__)?{other}_[a-z]\w*(?=[ \]}})|.])", text), f"{path} reads a variable of {other}"
+            assert set(re.findall(r"\bllm_[a-z_]+\b", re.sub(r"#.*|llmops\.eks\.\w+", "", text))) <= shared, path
+
+
+def test_every_plugin_that_logs_in_is_in_an_action_group():
+    groups = read(ROOT / "meta" / "runtime.yml")["action_groups"]
+    listed = {name for members in groups.values() for name in members if isinstance(name, str)}
+    modules = {p.stem for p in (ROOT / "plugins" / "modules").glob("*.py")} - {"llm_plan"}  # pure: it logs in nowhere
+    assert listed == modules

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the account holds at the start: a network, a cluster with its role, and the images that EKS publishes."""
+from __future__ import annotations
+
+import datetime as dt
+import json
+import zlib
+
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.amis import Ami
+from moto.eks.models import eks_backends
+from moto.iam.models import iam_backends
+from moto.moto_api._internal import moto_api_backend
+from moto.ssm.models import Parameter, ssm_backends
+
+from sandbox.aws.eks_cluster import FACTS
+from sandbox.aws.state import ACCOUNT, State
+
+# The Amazon account that owns EKS' images.
+AMI_OWNER = "602401143452"
+# AWS publishes no Neuron image for arm64.
+AL2023 = {"x86_64": ("standard", "nvidia", "neuron"), "arm64": ("standard", "nvidia")}
+# Kubernetes versions that have images here: those in standard support.
+IMAGE_VERSIONS = ("1.36", "1.35", "1.34")
+
+
+def sow(state: State) -> None:
+    """Empty all of moto and put the seed in."""
+    moto_api_backend.reset()
+    ec2 = ec2_backends[ACCOUNT][state.region]
+    tag = {"karpenter.sh/discovery": state.cluster}
+    vpc = ec2.create_vpc("10.0.0.0/16")
+    subnets = [ec2.create_subnet(vpc.id, f"10.0.{32 * i}.0/19", availability_zone=f"{state.region}{letter}").id for i, letter in enumerate("abc")]
+    group = ec2.create_security_group(f"{state.cluster}-nodes", f"Nodes of {state.cluster}", vpc.id).id
+    ec2.create_tags([*subnets, group], tag)
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "eks.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+    role = iam_backends[ACCOUNT]["aws"].create_role(f"{state.cluster}-cluster", json.dumps(trust), "/", None, "", [], "3600")
+    cluster = eks_backends[ACCOUNT][state.region].create_cluster(
+        state.cluster, role.arn, {"subnetIds": subnets, "securityGroupIds": [group], "clusterSecurityGroupId": group, "vpcId": vpc.id,
+                                  "endpointPublicAccess": True, "endpointPrivateAccess": True, "publicAccessCidrs": ["0.0.0.0/0"]},
+        version=FACTS["default_version"])
+    cluster.platformVersion = "eks.1"
+    cluster.access_config = {"authenticationMode": "API_AND_CONFIG_MAP", "bootstrapClusterCreatorAdminPermissions": True}
+    cluster.compute_config = {"enabled": False}
+    if state.cluster_endpoint:
+        cluster.endpoint = state.cluster_endpoint
+    _publish_images(state)
+
+
+def _publish_images(state: State) -> None:
+    """The AMIs of EKS and their SSM parameters, the floating and the pinned ones."""
+    date, bottlerocket = FACTS["ami_release"], FACTS["bottlerocket_release"]
+    for version in IMAGE_VERSIONS:
+        patch = next(v["patch"] for v in FACTS["versions"] if v["version"] == version)
+        for arch, variants in AL2023.items():
+            base = f"/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/{arch}"
+            for variant in variants:
+                name = f"amazon-eks-node-al2023-{arch}-{variant}-{version}-v{date}"
+                ident = _add_image(state, name, arch)
+                for prefix in (f"{base}/{variant}/recommended", f"{base}/{variant}/{name}"):
+                    facts = {"image_id": ident, "image_name": name, "release_version": f"{patch}-{date}"}
+                    _add_parameters(state, prefix, facts)
+        for arch in ("x86_64", "arm64"):
+            for flavour in ("", "-nvidia"):
+                ident = _add_image(state, f"bottlerocket-aws-k8s-{version}{flavour}-{arch}-v{bottlerocket}", arch)
+                for release in ("latest", bottlerocket):
+                    _add_parameters(state, f"/aws/service/bottlerocket/aws-k8s-{version}{flavour}/{arch}/{release}",
+                                    {"image_id": ident, "image_version": bottlerocket})
+
+
+def _add_image(state: State, name: str, arch: str) -> str:
+    """Register an AMI with an id that is the same on every run."""
+    ec2 = ec2_backends[ACCOUNT][state.region]
+    ident = f"ami-{zlib.crc32(f'{state.region}/{name}'.encode()):017x}"
+    released = dt.datetime.strptime(FACTS["ami_release"], "%Y%m%d").replace(tzinfo=dt.UTC)
+    ec2.amis[ident] = Ami(ec2, ident, name=name, description=name, owner_id=AMI_OWNER, owner_alias="amazon", public=True, virtualization_type="hvm",
+                          architecture=arch, creation_date=released, hypervisor="xen", root_device_type="ebs", root_device_name="/dev/xvda",
+                          region_name=f"{state.region}a")
+    return ident
+
+
+def _add_parameters(state: State, prefix: str, values: dict[str, str]) -> None:
+    """Public parameters; moto's PutParameter refuses names under /aws, as AWS does, so they go straight into its store."""
+    store = ssm_backends[ACCOUNT][state.region]._parameters
+    for key, value in values.items():
+        name = f"{prefix}/{key}"
+        store[name].append(Parameter(ACCOUNT, name, value, "String", None, None, None, dt.datetime.now(dt.UTC), 1, "text"))

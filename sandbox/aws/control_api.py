@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from moto.cloudwatch.models import cloudwatch_backends
-from moto.core.utils import get_service_model
+from moto.core.utils import get_service_model, utcnow
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.eks.models import eks_backends
@@ -64,7 +64,7 @@ def _quota(state: State, quota_code: str, value: float | None = None, pending: f
     if usage is not None:
         dimensions = {"Class": quota.usage_class, "Resource": "vCPU", "Service": "EC2", "Type": "Resource"}
         cloudwatch_backends[ACCOUNT][state.region].put_metric_data("AWS/Usage", [{
-            "MetricName": "ResourceCount", "Value": usage, "Timestamp": dt.datetime.now(dt.UTC), "Unit": "None",
+            "MetricName": "ResourceCount", "Value": usage, "Timestamp": utcnow(), "Unit": "None",
             "Dimensions": [{"Name": k, "Value": v} for k, v in dimensions.items()],
         }])
 

@@ -10,6 +10,8 @@ from botocore.exceptions import ClientError
 
 from sandbox.aws.running import RunningAws
 
+NODE_POLICIES = ["AmazonEKS_CNI_Policy", "AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly", "AmazonSSMManagedInstanceCore"]
+
 
 def trust(service: str, *actions: str) -> dict:
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": service}, "Action": list(actions)}]}
@@ -35,8 +37,7 @@ TEMPLATE = {
         "HealthRule": rule("aws.health", "AWS Health Event"),
         "NodeRole": {"Type": "AWS::IAM::Role", "Properties": {
             "RoleName": {"Fn::Sub": "KarpenterNodeRole-${ClusterName}"}, "AssumeRolePolicyDocument": trust("ec2.amazonaws.com", "sts:AssumeRole"),
-            "ManagedPolicyArns": [{"Fn::Sub": f"arn:${{AWS::Partition}}:iam::aws:policy/{name}"} for name in
-                                  ("AmazonEKS_CNI_Policy", "AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly", "AmazonSSMManagedInstanceCore")]}},
+            "ManagedPolicyArns": [{"Fn::Sub": f"arn:${{AWS::Partition}}:iam::aws:policy/{name}"} for name in NODE_POLICIES]}},
         "ControllerPolicy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {
             "ManagedPolicyName": {"Fn::Sub": "KarpenterInterruption-${ClusterName}"},
             "PolicyDocument": {"Version": "2012-10-17", "Statement": [
@@ -80,7 +81,7 @@ def test_the_stack_makes_everything(aws: RunningAws, stacks):
     assert len(found["rules"]) == 2
     iam = aws.client("iam")
     attached = {p["PolicyName"] for p in iam.list_attached_role_policies(RoleName="KarpenterNodeRole-demo")["AttachedPolicies"]}
-    assert attached == {"AmazonEKS_CNI_Policy", "AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly", "AmazonSSMManagedInstanceCore"}
+    assert attached == set(NODE_POLICIES)
     url = aws.client("sqs").get_queue_url(QueueName="demo")["QueueUrl"]
     attributes = aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert attributes["MessageRetentionPeriod"] == "300"
@@ -94,12 +95,32 @@ def test_an_update_changes_and_removes_and_an_equal_one_is_refused(aws: RunningA
     changed["Resources"]["Queue"]["Properties"]["MessageRetentionPeriod"] = 600
     changed["Resources"]["RebalanceRule"] = rule("aws.ec2", "EC2 Instance Rebalance Recommendation")
     del changed["Resources"]["HealthRule"]
+    changed["Resources"]["NodeRole"]["Properties"]["ManagedPolicyArns"].pop()
+    changed["Resources"]["ControllerPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Action"] = ["sqs:DeleteMessage"]
+    changed["Resources"]["ControllerRole"]["Properties"]["AssumeRolePolicyDocument"] = trust("pods.eks.amazonaws.com", "sts:AssumeRole")
     stacks.update_stack(**STACK, TemplateBody=json.dumps(changed))
     stacks.get_waiter("stack_update_complete").wait(StackName=STACK["StackName"], WaiterConfig={"Delay": 0, "MaxAttempts": 5})
     url = aws.client("sqs").get_queue_url(QueueName="demo")["QueueUrl"]
     assert aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["MessageRetentionPeriod"] == "600"
+    policy_left = json.loads(aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]["Policy"])
+    assert len(policy_left["Statement"]) == 2
+    iam = aws.client("iam")
+    attached = {p["PolicyName"] for p in iam.list_attached_role_policies(RoleName="KarpenterNodeRole-demo")["AttachedPolicies"]}
+    assert attached == set(NODE_POLICIES[:-1])
+    arn = "arn:aws:iam::123456789012:policy/KarpenterInterruption-demo"
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    assert iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]["Statement"][0]["Action"] == ["sqs:DeleteMessage"]
+    assert iam.get_role(RoleName="KarpenterController-demo")["Role"]["AssumeRolePolicyDocument"]["Statement"][0]["Action"] == ["sts:AssumeRole"]
     patterns = {json.loads(r["EventPattern"])["detail-type"][0] for r in aws.client("events").list_rules()["Rules"]}
     assert patterns == {"EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation"}
+
+
+def test_an_equal_update_without_parameters_is_refused(aws: RunningAws):
+    client = aws.client("cloudformation")
+    body = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
+    client.create_stack(StackName="plain", TemplateBody=body)
+    with pytest.raises(ClientError, match="No updates are to be performed"):
+        client.update_stack(StackName="plain", TemplateBody=body)
 
 
 def test_a_deleted_stack_leaves_nothing(aws: RunningAws, stacks):

@@ -9,10 +9,12 @@ admission webhooks of EKS, RBAC for certificates instead of IAM access entries, 
 """
 from __future__ import annotations
 
+import json
 import shutil
 import ssl
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -46,11 +48,16 @@ class ControlPlane:
     parts), `server` (URL), `process`.
 
     `chosen` maps the names of DEFAULT_PORTS to ports; by default any free ones, so that several clusters live side by side.
-    `controller_flags` are added to the controller manager's. `binary` is kubeall.
+    `controller_flags` are added to the controller manager's. `binary` is kubeall, `log` its output, by default in `directory`.
     """
 
     def __init__(
-        self, directory: Path, chosen: dict[str, int] | None = None, controller_flags: tuple[str, ...] = (), binary: Path | None = None
+        self,
+        directory: Path,
+        chosen: dict[str, int] | None = None,
+        controller_flags: tuple[str, ...] = (),
+        binary: Path | None = None,
+        log: Path | None = None,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.ports = chosen or {}
@@ -59,6 +66,7 @@ class ControlPlane:
         self.pki = self.directory / "pki"
         self.kubeconfig = self.directory / "kubeconfig"
         self.audit_log = self.directory / "audit.log"
+        self.log = log or self.directory / "kubeall.log"
         self.process: Process | None = None
 
     @property
@@ -93,7 +101,7 @@ class ControlPlane:
         self.ports = self.ports or ports.choose(dict.fromkeys(DEFAULT_PORTS, 0))
         self._write_pki()
         self._write_arguments()
-        self.process = spawn("kubeall", [str(self.binary), "all", str(self.directory / "args")], self.directory / "kubeall.log")
+        self.process = spawn("kubeall", [str(self.binary), "all", str(self.directory / "args")], self.log)
         return self.process
 
     def wait_ready(self, timeout: float = 60) -> None:
@@ -109,16 +117,24 @@ class ControlPlane:
             self.process = None
 
     def answers(self, path: str) -> bool:
-        """True if GET `path` answers 200. A certificate that does not verify never will, so that error is passed on."""
+        """True if GET `path` answers 200."""
+        return self._read(path) is not None
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The object at `path`, empty when there is none or the API server does not answer."""
+        return json.loads(self._read(path) or "{}")
+
+    def _read(self, path: str) -> bytes | None:
+        """The body of a 200, else None. A certificate that does not verify never will, so that error is passed on."""
         context = ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
         context.load_cert_chain(self.pki / "setup.crt", self.pki / "setup.key")
         try:
             with urllib.request.urlopen(f"{self.server}{path}", context=context, timeout=3) as answer:
-                return answer.status == 200
+                return answer.read() if answer.status == 200 else None
         except OSError as error:
             if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
                 raise
-            return False
+            return None
 
     def kubeconfig_of(self, part: str) -> Path:
         """Path of the kubeconfig of one of PARTS (user `sandbox:<part>`)."""
@@ -177,6 +193,7 @@ class ControlPlane:
                 f"--kubelet-certificate-authority={keys / 'ca.crt'}",
                 f"--kubelet-client-certificate={keys / 'setup.crt'}",
                 f"--kubelet-client-key={keys / 'setup.key'}",
+                "--kubelet-preferred-address-types=InternalIP",
                 # An aggregated API (KEDA's metrics) sees the user through these.
                 f"--requestheader-client-ca-file={keys / 'front-proxy-ca.crt'}",
                 "--requestheader-allowed-names=front-proxy-client",
@@ -185,7 +202,6 @@ class ControlPlane:
                 "--requestheader-extra-headers-prefix=X-Remote-Extra-",
                 f"--proxy-client-cert-file={keys / 'front-proxy-client.crt'}",
                 f"--proxy-client-key-file={keys / 'front-proxy-client.key'}",
-                "--enable-aggregator-routing=false",
                 "--enable-priority-and-fairness=false",
                 f"--audit-policy-file={policy}",
                 f"--audit-log-path={self.audit_log}",

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""llmops.eks.scaler_check, documented in plugins/modules/scaler_check.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.llmops.eks.plugins.module_utils import _kube, _scaler
+from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message, problem
+from ansible_collections.llmops.eks.plugins.module_utils._prometheus import Prometheus, PrometheusError
+
+SCALER = {
+    "name": {"type": "str", "required": True},
+    "query": {"type": "str", "required": True},
+    "threshold": {"type": "float", "required": True},
+    "min": {"type": "int", "default": 1},
+    "max": {"type": "int", "default": 1},
+}
+ARGUMENTS = {
+    "scalers": {"type": "list", "elements": "dict", "options": SCALER, "required": True},
+    "namespace": {"type": "str", "required": True},
+    "prometheus_url": {"type": "str", "default": ""},
+    "query": {"type": "bool", "default": True},
+    "missing": {"type": "str", "choices": ["refused", "allowed"], "default": "refused"},
+    "timeout": {"type": "int", "default": 0},
+    **_kube.AUTH_ARG_SPEC,
+}
+
+
+class ActionModule(ActionBase):
+    """Runs in the controller process; no module is sent."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _validation, params = self.validate_argument_spec(ARGUMENTS)
+        task_environment: dict[str, str] = {}
+        self._compute_environment_string(task_environment)
+        try:
+            with _kube.environment(task_environment):
+                cluster = _kube.connect(params)
+                scalers, rows = [], rivals(cluster, params["namespace"], {s["name"] for s in params["scalers"]})
+                if params["query"]:
+                    prometheus = Prometheus(params["prometheus_url"], cluster)
+                    for scaler in params["scalers"]:
+                        shown, more = prove(prometheus, scaler, params["missing"] == "allowed", params["timeout"])
+                        scalers.append(shown)
+                        rows += more
+        except (_kube.KubeError, _kube.ApiError, PrometheusError) as error:
+            return {"failed": True, "msg": f"scaler_check: {error}"}
+        fatal = errors(rows)
+        result = {"changed": False, "scalers": scalers, "problems": rows}
+        return {**result, "failed": True, "msg": message(fatal, f"{len(fatal)} scaler problem(s)")} if fatal else result
+
+
+def prove(prometheus: Prometheus, scaler: dict[str, Any], may_be_missing: bool, seconds: int) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Run one query until it returns one number or `seconds` are over; explain an empty result by what does exist."""
+    name, query = scaler["name"], scaler["query"]
+    value: float | None = None
+    rows: list[dict[str, str]] = []
+    for _gone in _kube.poll(seconds):
+        result = prometheus.query(query)
+        value, rows = _scaler.check_result(name, query, result, "")
+        if value is not None or len(result) > 1:
+            break
+    if value is None and not result:
+        exists = {probe: len(prometheus.query(probe)) for probe in _scaler.probes(query)}
+        _value, rows = _scaler.check_result(name, query, result, _scaler.explain_empty(query, exists))
+        if may_be_missing:
+            rows = [{**row, "severity": "info"} for row in rows]
+    shown = {"name": name, "query": query, "value": value, "threshold": scaler["threshold"]}
+    shown["replicas"] = None if value is None else _scaler.replicas(value, scaler["threshold"], 0, scaler["min"], scaler["max"])
+    return shown, rows
+
+
+def rivals(cluster: _kube.Cluster, namespace: str, names: set[str]) -> list[dict[str, str]]:
+    """Problems for every other autoscaler whose target is one of the Deployments `names`: two would fight over replicas."""
+    rows = []
+    for api_version, kind in (("autoscaling/v2", "HorizontalPodAutoscaler"), ("keda.sh/v1alpha1", "ScaledObject")):
+        served = cluster.find(api_version, kind)
+        listed = cluster.get(served.path(namespace)) if served else None
+        for item in (listed or {}).get("items", []):
+            target = item["spec"].get("scaleTargetRef", {})
+            owner = (item["metadata"].get("ownerReferences") or [{}])[0]
+            ours = item["metadata"]["name"] == target.get("name") if kind == "ScaledObject" else owner.get("kind") == "ScaledObject"
+            if target.get("name") in names and target.get("kind", "Deployment") == "Deployment" and not ours:
+                found = f"{kind} {namespace}/{item['metadata']['name']} already scales this Deployment"
+                rows.append(
+                    problem(
+                        "second_scaler", target["name"], found, "one autoscaler a Deployment", f"remove that {kind}, or set replicas.max equal to replicas.min"
+                    )
+                )
+    return rows

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""llmops.eks.apply, documented in plugins/modules/apply.py. The only place of the collection that writes to Kubernetes."""
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+
+# At the top: the strategy loads this class in the parent process, so the Kubernetes client is imported once and inherited by every fork.
+from ansible_collections.llmops.eks.plugins.module_utils import _apply_absent, _apply_batch, _apply_present, _kube
+
+ARGUMENTS = {
+    "definitions": {"type": "raw", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "force_conflicts": {"type": "bool", "default": False},
+    "field_manager": {"type": "str", "default": "llmops.eks"},
+    "check_mode_groups": {"type": "list", "elements": "str", "default": []},
+    "wait_deleted": {"type": "int", "default": 0},
+    **_kube.AUTH_ARG_SPEC,
+}
+
+
+class ActionModule(ActionBase):
+    """Runs in the controller process; no module is sent."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _validation, params = self.validate_argument_spec(ARGUMENTS)
+        absent = params["state"] == "absent"
+        options = _apply_batch.Options(
+            field_manager=str(params["field_manager"]),
+            force_conflicts=params["force_conflicts"],
+            check_mode=self._task.check_mode,
+            check_mode_groups=tuple(params["check_mode_groups"]),
+            wait_deleted=params["wait_deleted"],
+        )
+        task_environment = {}
+        self._compute_environment_string(task_environment)
+        try:
+            with _kube.environment(task_environment):
+                batch = _apply_batch.load(_kube.connect(params), params["definitions"], options, absent)
+                (_apply_absent if absent else _apply_present).run(batch)
+        except _apply_batch.Refused as refused:
+            return {**result, **refused.result, "failed": True, "msg": str(refused), "problems": refused.rows}
+        except (_kube.KubeError, _kube.ApiError) as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {**result, **batch.result()}

@@ -123,6 +123,22 @@ def test_an_equal_update_without_parameters_is_refused(aws: RunningAws):
         client.update_stack(StackName="plain", TemplateBody=body)
 
 
+def test_a_change_set_predicts_without_changing(aws: RunningAws, stacks):
+    """As Ansible's check mode asks: no change set type is given, and the change set is deleted afterwards."""
+    def predicted(template: dict) -> tuple[str, set[str]]:
+        ident = stacks.create_change_set(**STACK, TemplateBody=json.dumps(template), ChangeSetName="check")["Id"]
+        found = stacks.describe_change_set(ChangeSetName=ident)
+        stacks.delete_change_set(ChangeSetName=ident)
+        return found["Status"], {c["ResourceChange"]["LogicalResourceId"] for c in found.get("Changes", [])}
+
+    assert predicted(TEMPLATE) == ("FAILED", set())
+    changed = copy.deepcopy(TEMPLATE)
+    del changed["Resources"]["HealthRule"]
+    assert predicted(changed) == ("CREATE_COMPLETE", {"HealthRule"})
+    assert len(aws.client("events").list_rules()["Rules"]) == 2
+    assert [s["StackStatus"] for s in stacks.describe_stacks()["Stacks"]] == ["CREATE_COMPLETE"]
+
+
 def test_a_deleted_stack_leaves_nothing(aws: RunningAws, stacks):
     stacks.delete_stack(StackName=STACK["StackName"])
     stacks.get_waiter("stack_delete_complete").wait(StackName=STACK["StackName"], WaiterConfig={"Delay": 0, "MaxAttempts": 5})

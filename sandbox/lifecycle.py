@@ -138,13 +138,18 @@ def _start(current: state.State, say: Callable[[str], None]) -> None:
     definitions = objects.custom_resource_definitions(settings.home / "share", HERE / "crds")
     wait_until("the API server's /readyz", lambda: plane.answers("/readyz"), current.processes, READY_TIMEOUT)
     say("  API server is ready")
-    _create(plane, [*definitions, *objects.keda_metrics_api(settings.ports["keda-adapter"]), *objects.system_nodes(REGION, build.VERSIONS["kubernetes"])])
+    _create(plane, [*definitions, *objects.keda_metrics_api(settings.ports["keda-adapter"]), *objects.system_nodes(REGION)])
     standins = settings.url("standins").removeprefix("http://")
     metrics = {part: settings.url(f"{part}-metrics").removeprefix("http://") for part in ("karpenter", "keda")}
     configuration = prometheus.write_configuration(settings.directory / "prometheus", plane.kubeconfig_of("prometheus"), standins, metrics)
+    stages = settings.directory / "kwok.yaml"
+    stages.write_text((HERE / "config" / "kwok.yaml").read_text().replace("KUBERNETES_VERSION", build.VERSIONS["kubernetes"]))
     _wait_established(plane, definitions, current.processes)
-    for part in (parts.kwok(settings), parts.keda(settings), parts.keda_adapter(settings), parts.prometheus(settings, configuration), parts.standins(settings)):
-        _launch(current, part)
+    _launch(current, parts.kwok(settings, stages))
+    _launch(current, parts.keda(settings))
+    _launch(current, parts.keda_adapter(settings))
+    _launch(current, parts.prometheus(settings, configuration))
+    _launch(current, parts.standins(settings))
     _wait_healthy(current, "aws", say)
     _launch(current, parts.karpenter(settings))
     for name in [n for n in current.health if n != "aws"]:
@@ -152,7 +157,7 @@ def _start(current: state.State, say: Callable[[str], None]) -> None:
     plane.wait_ready(READY_TIMEOUT)
     external = "/apis/external.metrics.k8s.io/v1beta1"
     wait_until("KEDA's external metrics API", lambda: plane.answers(external), current.processes, READY_TIMEOUT)
-    nodes = [f"/api/v1/nodes/{node['metadata']['name']}" for node in objects.system_nodes(REGION, "")]
+    nodes = [f"/api/v1/nodes/{node['metadata']['name']}" for node in objects.system_nodes(REGION)]
     wait_until("the system nodes", lambda: all(_node_ready(plane, path) for path in nodes), current.processes, READY_TIMEOUT)
     say("  nodes are ready")
 

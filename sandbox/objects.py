@@ -11,12 +11,12 @@ Object = dict[str, Any]
 HELM_OWNER = "kube-system"  # namespace of the release `karpenter-crd`
 
 
-def system_nodes(region: str, kubernetes: str) -> list[Object]:
+def system_nodes(region: str) -> list[Object]:
     """Two CPU nodes in two zones, as a managed node group for controllers would give; the annotation hands them to KWOK."""
-    return [_node(f"system-{number}", f"{region}{zone}", region, kubernetes, number) for number, zone in ((1, "a"), (2, "b"))]
+    return [_node(f"system-{number}", f"{region}{zone}", region, number) for number, zone in ((1, "a"), (2, "b"))]
 
 
-def _node(name: str, zone: str, region: str, kubernetes: str, number: int) -> Object:
+def _node(name: str, zone: str, region: str, number: int) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -38,18 +38,6 @@ def _node(name: str, zone: str, region: str, kubernetes: str, number: int) -> Ob
         "status": {
             "capacity": {"cpu": "16", "memory": "64Gi", "ephemeral-storage": "80Gi", "pods": "110"},
             "allocatable": {"cpu": "15890m", "memory": "59Gi", "ephemeral-storage": "72Gi", "pods": "110"},
-            "nodeInfo": {
-                "architecture": "amd64",
-                "operatingSystem": "linux",
-                "osImage": "sandbox, no operating system",
-                "kernelVersion": "none",
-                "containerRuntimeVersion": "kwok://none",
-                "kubeletVersion": kubernetes,
-                "kubeProxyVersion": kubernetes,
-                "bootID": "",
-                "machineID": "",
-                "systemUUID": "",
-            },
         },
     }
 

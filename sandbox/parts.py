@@ -10,8 +10,6 @@ from pathlib import Path
 from . import ports
 from .settings import CLUSTER, KARPENTER_KEY, REGION, ROOT, Settings
 
-CONFIG = Path(__file__).resolve().parent / "config"
-
 
 @dataclass(frozen=True)
 class Part:
@@ -32,12 +30,12 @@ def aws(s: Settings) -> Part:
     return Part("aws", argv, f"{s.url('aws')}/sandbox/calls", _python_env())
 
 
-def kwok(s: Settings) -> Part:
-    """Plays the kubelets of all nodes with the annotation kwok.x-k8s.io/node=fake, Karpenter's included; needs its CRDs."""
+def kwok(s: Settings, stages: Path) -> Part:
+    """Plays the kubelets of all nodes with the annotation kwok.x-k8s.io/node=fake, Karpenter's included, as `stages` say; needs its CRDs."""
     pki, address = s.directory / "cluster" / "pki", f"{ports.HOST}:{s.ports['kwok']}"
     argv = (
         s.program("kwok"),
-        f"--config={CONFIG / 'kwok.yaml'}",
+        f"--config={stages}",
         f"--kubeconfig={pki / 'kwok.kubeconfig'}",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         "--node-lease-duration-seconds=40",

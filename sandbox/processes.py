@@ -88,24 +88,33 @@ def wait_until(what: str, check: Callable[[], bool], processes: Sequence[Process
 
 
 def stop(processes: Sequence[Process], grace: float = GRACE) -> list[str]:
-    """SIGTERM to all, SIGKILL after `grace` seconds to those that stay. Returns the names of those that had to be killed."""
+    """SIGTERM to all, SIGKILL after `grace` seconds to those that stay and to what they have started.
+
+    Returns the names of those that had to be killed. Processes that are not the ones once started are left alone.
+    """
+    processes = [p for p in processes if p.running()]
     for process in processes:
-        _signal(process, signal.SIGTERM)
+        _signal(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while (left := [p for p in processes if p.running()]) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for process in left:
-        _signal(process, signal.SIGKILL)
+    # Each part was started as the leader of a session, which its descendants share; the number is not given away while one lives.
+    for pid in _session_members({p.pid for p in processes}):
+        _signal(pid, signal.SIGKILL)
     while any(p.running() for p in left):
         time.sleep(0.05)
     return [p.name for p in left]
 
 
-def _signal(process: Process, number: signal.Signals) -> None:
-    """Signal the process and the children that it started (its process group)."""
-    if process.running():
-        with contextlib.suppress(ProcessLookupError):  # it ended in between
-            os.killpg(process.pid, number)
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it ended in between
+        os.kill(pid, number)
+
+
+def _session_members(leaders: set[int]) -> list[int]:
+    """Pids of all processes, the leaders included, in the sessions of `leaders`."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [pid for pid in pids if (fields := _stat(pid)) and fields[0] != "Z" and int(fields[3]) in leaders]
 
 
 def reap(pid: int) -> None:
@@ -114,14 +123,19 @@ def reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _start_time(pid: int) -> int:
-    """Kernel start time in clock ticks (field 22 of /proc/PID/stat), 0 when there is no such process or it is a zombie."""
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third (state) on, empty when there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return 0
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
-    return 0 if fields[0] == "Z" else int(fields[19])
+        return []
+    return stat.rpartition(")")[2].split()  # the name before it may hold spaces
+
+
+def _start_time(pid: int) -> int:
+    """Kernel start time in clock ticks (field 22), 0 when there is no such process or it has ended."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] != "Z" else 0
 
 
 def _command_line(pid: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,8 @@ class Settings:
         return str(self.home / "bin" / name)
 
     def environment(self) -> dict[str, str]:
-        """The variables of docs/architecture.md, `PATH` with the sandbox's programs in front of today's."""
+        """The variables of docs/architecture.md. `PATH` begins with the sandbox's programs and those of the Python that runs this."""
+        path = (str(self.directory / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
         return {
             "KUBECONFIG": str(self.kubeconfig),
             "AWS_ENDPOINT_URL": self.url("aws"),
@@ -61,7 +63,7 @@ class Settings:
             "LLM_PROMETHEUS_URL": self.url("prometheus"),
             "LLM_CHARTS": str(self.directory / "charts"),
             "LLM_SANDBOX_CONTROL": self.url("standins"),
-            "PATH": f"{self.directory / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PATH": os.pathsep.join(path),
         }
 
 

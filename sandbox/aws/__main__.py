@@ -13,6 +13,8 @@ import threading
 
 # moto reads this when its IAM backend is imported; without it the AWS managed policies that node roles need do not exist.
 os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+# EKS' own images are seeded; moto's thousands of others would only slow every start and reset.
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
 from sandbox.aws.server import serve
 from sandbox.aws.state import State

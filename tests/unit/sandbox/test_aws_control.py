@@ -122,9 +122,9 @@ def test_reset_forgets_what_was_injected_and_resources_only_when_asked(aws: Runn
     (lambda c: c.cluster(colour="red"), "colour"),
     (lambda c: c._ask("nonsense", {}), "spot-score"),
 ])
-def test_a_wrong_command_says_what_is_needed(aws: RunningAws, call, text):
+def test_a_wrong_command_says_what_is_needed(aws_process: RunningAws, call, text):
     with pytest.raises(ControlError, match=text):
-        call(aws.control)
+        call(aws_process.control)
 
 
 def test_an_operation_that_nobody_has_says_so(aws: RunningAws):

@@ -6,8 +6,14 @@ from __future__ import annotations
 from ansible.plugins.action import ActionBase
 
 # At the top: the strategy loads this class in the parent process, so the Kubernetes client is imported once and inherited by every fork.
-from ansible_collections.llmops.eks.plugins.module_utils import _apply_absent, _apply_batch, _apply_present, _kube
+from ansible_collections.llmops.eks.plugins.module_utils import _apply_absent, _apply_batch, _apply_present, _apply_prune, _kube
 
+PRUNE = {
+    "api_version": {"type": "str", "required": True},
+    "kind": {"type": "str", "required": True},
+    "namespace": {"type": "str"},
+    "label_selector": {"type": "str", "required": True},
+}
 ARGUMENTS = {
     "definitions": {"type": "raw", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -15,6 +21,8 @@ ARGUMENTS = {
     "field_manager": {"type": "str", "default": "llmops.eks"},
     "check_mode_groups": {"type": "list", "elements": "str", "default": []},
     "wait_deleted": {"type": "int", "default": 0},
+    "existing": {"type": "str", "choices": ["update", "keep"], "default": "update"},
+    "prune": {"type": "list", "elements": "dict", "default": [], "options": PRUNE},
     **_kube.AUTH_ARG_SPEC,
 }
 
@@ -37,13 +45,17 @@ class ActionModule(ActionBase):
             check_mode=self._task.check_mode,
             check_mode_groups=tuple(params["check_mode_groups"]),
             wait_deleted=params["wait_deleted"],
+            keep_existing=params["existing"] == "keep",
+            prune=tuple(params["prune"]),
         )
         task_environment = {}
         self._compute_environment_string(task_environment)
         try:
             with _kube.environment(task_environment):
                 batch = _apply_batch.load(_kube.connect(params), params["definitions"], options, absent)
+                leftovers = _apply_prune.find(batch)
                 (_apply_absent if absent else _apply_present).run(batch)
+                _apply_prune.delete(batch, leftovers)
         except _apply_batch.Refused as refused:
             return {**result, **refused.result, "failed": True, "msg": str(refused), "problems": refused.rows}
         except (_kube.KubeError, _kube.ApiError) as error:

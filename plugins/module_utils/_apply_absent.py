@@ -41,7 +41,7 @@ def run(batch: Batch) -> None:
             item.action = "absent"
             continue
         try:
-            _delete(batch, item)
+            delete(batch, item)
         except ApiError as error:
             gone = [i.label for i in batch.items if i.written]
             headline = f"half-deleted: deleted {', '.join(gone) or 'nothing'}; stopped at {item.label}. Correct the problem and run again:"
@@ -50,7 +50,7 @@ def run(batch: Batch) -> None:
         _await_gone(batch)
 
 
-def _delete(batch: Batch, item: Item) -> None:
+def delete(batch: Batch, item: Item) -> None:
     assert item.live is not None
     item.reason = _why_keep(batch, item)
     if item.reason:

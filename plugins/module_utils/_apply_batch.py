@@ -21,6 +21,8 @@ class Options:
     check_mode: bool = False
     check_mode_groups: tuple[str, ...] = ()
     wait_deleted: int = 0
+    keep_existing: bool = False
+    prune: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass

@@ -80,7 +80,7 @@ def _terminating(subject: str, live: dict[str, Any]) -> dict[str, str]:
 def _decide(batch: Batch, item: Item, missing_namespaces: set[str], forthcoming: set[str]) -> list[dict[str, str]]:
     """Set the item's action, by comparison where that is enough, else by a dry run."""
     options = batch.options
-    if item.live and unchanged(item.manifest, item.live, options.field_manager):
+    if item.live and (options.keep_existing or unchanged(item.manifest, item.live, options.field_manager)):
         item.action = "unchanged"
         return []
     item.action = "configured" if item.live else "created"

@@ -59,6 +59,34 @@ options:
       - With V(0) the deletion is only requested, and Kubernetes' garbage collector removes dependents later.
     type: int
     default: 0
+  existing:
+    description: V(keep) leaves objects that exist as they are, whatever they hold, for example a Secret with a key that was generated once.
+    type: str
+    choices: [update, keep]
+    default: update
+  prune:
+    description:
+      - Also delete objects that match one of these selectors and are not among O(definitions), the leftovers of earlier calls.
+      - They are reported like the others. A kind that the cluster does not serve has none.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      api_version:
+        description: API version of the kind.
+        type: str
+        required: true
+      kind:
+        description: Kind.
+        type: str
+        required: true
+      namespace:
+        description: Namespace to look in. Without it all of them.
+        type: str
+      label_selector:
+        description: Label selector. Should name the labels that only your own objects carry.
+        type: str
+        required: true
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - llmops.eks.attributes

@@ -216,7 +216,7 @@ def test_ended_part_is_named_and_down_still_cleans_up(tmp_path):
         assert again.returncode == 1
         assert "standins has ended" in again.stderr
         assert "run `python -m sandbox down`" in again.stderr
-        theirs = {"server": ("registry.example/vllm-openai:v1", {}), "weights": ("busybox", {"llmops.eks/run": "local"}), "other": ("nginx", {})}
+        theirs = {"server": ("registry.example/vllm-openai:v1", {}), "weights": ("busybox", {"app.kubernetes.io/component": "weights"}), "other": ("nginx", {})}
         instance.apply(*(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {"containers": [{"name": "main", "image": image}]}}
             for name, (image, labels) in theirs.items()

@@ -139,9 +139,8 @@ def _start(current: state.State, say: Callable[[str], None]) -> None:
     wait_until("the API server's /readyz", lambda: plane.answers("/readyz"), current.processes, READY_TIMEOUT)
     say("  API server is ready")
     _create(plane, [*definitions, *objects.keda_metrics_api(settings.ports["keda-adapter"]), *objects.system_nodes(REGION)])
-    standins = settings.url("standins").removeprefix("http://")
     metrics = {part: settings.url(f"{part}-metrics").removeprefix("http://") for part in ("karpenter", "keda")}
-    configuration = prometheus.write_configuration(settings.directory / "prometheus", plane.kubeconfig_of("prometheus"), standins, metrics)
+    configuration = prometheus.write_configuration(settings.directory / "prometheus", metrics)
     stages = settings.directory / "kwok.yaml"
     stages.write_text((HERE / "config" / "kwok.yaml").read_text().replace("KUBERNETES_VERSION", build.VERSIONS["kubernetes"]))
     _wait_established(plane, definitions, current.processes)
@@ -216,7 +215,7 @@ def _link_programs(settings: Settings) -> None:
     for name in ("helm", "promtool"):
         (programs / name).symlink_to(settings.program(name))
     (programs / "kubectl").symlink_to(settings.program("kubeall"))
-    for folder in (settings.home / "share" / "charts", HERE / "standins" / "charts"):
+    for folder in (settings.home / "share" / "charts", HERE / "charts", HERE / "standins" / "charts"):
         for chart in folder.glob("*/Chart.yaml"):
             (charts / chart.parent.name).symlink_to(chart.parent)
 

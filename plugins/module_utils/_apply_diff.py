@@ -44,10 +44,15 @@ def mask(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any],
     same = {key for key in left.keys() & right.keys() if left[key] == right[key]}
 
     def masked(obj: dict[str, Any], values: Mapping[str, Any], word: str) -> dict[str, Any]:
-        shown = {key: f"*** ({len(str(value)) * 3 // 4} bytes{'' if key in same else ', ' + word})" for key, value in values.items()}
+        shown = {key: f"*** ({_decoded_size(str(value))} bytes{'' if key in same else ', ' + word})" for key, value in values.items()}
         return {**obj, "data": shown} if "data" in obj else obj
 
     return masked(before, left, "old"), masked(after, right, "new")
+
+
+def _decoded_size(encoded: str) -> int:
+    """Bytes that a base64 text stands for."""
+    return len(encoded) * 3 // 4 - encoded.count("=")
 
 
 def ownership_notes(manager: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, str]:

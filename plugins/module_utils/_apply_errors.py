@@ -24,7 +24,7 @@ INSTALLERS = {
 }
 
 UNKNOWN_FIELD = re.compile(r'(?P<a>\.[^\s:]+): field not declared in schema|unknown field "(?P<b>[^"]+)"')
-WRONG_TYPE = re.compile(r"(?P<path>\.[^\s:]+): expected (?P<want>\w+), got &?value\.\w+\{Value:(?P<value>.*?)\}")
+WRONG_TYPE = re.compile(r"(?P<path>\.[^\s:]+): expected (?P<want>[^,]+), got (?:&?value\.\w+\{Value:(?P<value>.*?)\}|(?P<type>\w+))")
 CONFLICT = re.compile(r'conflict with "(?P<manager>[^"]*)"(?: with subresource "(?P<subresource>[^"]*)")?')
 LIST_KEYS = re.compile(r'\[(?P<keys>[^\]]+)\]')
 
@@ -47,7 +47,7 @@ def rows(error: ApiError, subject: str, manifest: Mapping[str, Any], live: Mappi
     if types := list(WRONG_TYPE.finditer(error.message)):
         return [
             problem(
-                "field_type", subject, f"{m['path']} of another type{'' if secret else ' (' + m['value'] + ')'}", f"a value of type {m['want']}",
+                "field_type", subject, f"{m['path']} of another type{'' if secret else ' (' + (m['value'] or m['type']) + ')'}", f"a value of type {m['want']}",
                 "quote it for a string, leave quotes away for a number or bool",
             )
             for m in types

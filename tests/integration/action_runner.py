@@ -29,7 +29,6 @@ class Runner:
         self.mark = self.audit_log.stat().st_size if self.audit_log else 0
         loader = DataLoader()
         task = Task.load({f"llmops.eks.{action}": {"kubeconfig": str(self.kubeconfig), **arguments}, "check_mode": check}, loader=loader)
-        task.post_validate_attribute = None
         context = PlayContext()
         connection = connection_loader.get("ansible.builtin.local", context)
         plugin = action_loader.get(

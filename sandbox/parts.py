@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import ports
-from .settings import CLUSTER, KARPENTER_KEY, REGION, ROOT, Settings
+from .settings import CLUSTER, KARPENTER_KEY, REGION, ROOT, STANDINS_KEY, Settings
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def prometheus(s: Settings, configuration: Path) -> Part:
 
 def standins(s: Settings) -> Part:
     """vLLM pods, weights Jobs, volumes, the GPU operator, the Prometheus operator; needs the CRDs and Prometheus' folders."""
+    aws = {"AWS_ENDPOINT_URL": s.url("aws"), "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "LLM_CLUSTER_NAME": CLUSTER, **STANDINS_KEY}
     argv = (
         sys.executable, "-m", "sandbox.standins",
         "--kubeconfig", str(s.directory / "cluster" / "pki" / "standins.kubeconfig"),
@@ -131,7 +132,7 @@ def standins(s: Settings) -> Part:
         "--prometheus-dir", str(s.directory / "prometheus"),
         "--prometheus-url", s.url("prometheus"),
     )  # fmt: skip
-    return Part("standins", argv, f"{s.url('standins')}/healthz", _python_env())
+    return Part("standins", argv, f"{s.url('standins')}/healthz", {**_python_env(), **aws})
 
 
 def _python_env() -> dict[str, str]:

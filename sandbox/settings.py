@@ -16,6 +16,7 @@ REGION = "us-east-1"
 # Of the AWS double only. Long, because Ansible masks every occurrence of a secret in its output. Karpenter calls with a key of its
 # own, so that the double can tell what people did.
 PEOPLE_KEY = {"AWS_ACCESS_KEY_ID": "AKIASANDBOXPEOPLE000", "AWS_SECRET_ACCESS_KEY": "sandbox-people-secret-access-key-000000000"}
+STANDINS_KEY = {"AWS_ACCESS_KEY_ID": "AKIASANDBOXSTANDINS0", "AWS_SECRET_ACCESS_KEY": "sandbox-standins-secret-access-key-00000000"}
 KARPENTER_KEY = {"AWS_ACCESS_KEY_ID": "AKIASANDBOXKARPENTER", "AWS_SECRET_ACCESS_KEY": "sandbox-karpenter-secret-access-key-000000"}
 DEFAULT_PORTS = {
     "api": 16443, "etcd": 12379, "etcd-peer": 12380, "controller-manager": 11257, "scheduler": 11259,

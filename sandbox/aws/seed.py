@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import struct
 import zlib
 
 from moto.ec2.models import ec2_backends
@@ -11,6 +12,7 @@ from moto.ec2.models.amis import Ami
 from moto.eks.models import eks_backends
 from moto.iam.models import iam_backends
 from moto.moto_api._internal import moto_api_backend
+from moto.s3.models import s3_backends
 from moto.ssm.models import Parameter, ssm_backends
 
 from sandbox.aws.eks_cluster import FACTS
@@ -22,6 +24,8 @@ AMI_OWNER = "602401143452"
 AL2023 = {"x86_64": ("standard", "nvidia", "neuron"), "arm64": ("standard", "nvidia")}
 # Kubernetes versions that have images here: those in standard support.
 IMAGE_VERSIONS = ("1.36", "1.35", "1.34")
+# Folders of the bucket of sample weights. The files are whole safetensors with one tensor of zeros: right in form, useless as a model.
+SAMPLE_BUCKET, SAMPLE_MODELS, SAMPLE_TENSOR = "llm-weights", ("llama-3.1-8b", "qwen3-32b"), 1 << 20
 
 
 def sow(state: State) -> None:
@@ -45,6 +49,17 @@ def sow(state: State) -> None:
     if state.cluster_endpoint:
         cluster.endpoint = state.cluster_endpoint
     _publish_images(state)
+    _put_sample_weights(state)
+
+
+def _put_sample_weights(state: State) -> None:
+    s3 = s3_backends[ACCOUNT]["aws"]
+    s3.create_bucket(SAMPLE_BUCKET, state.region)
+    header = json.dumps({"model.norm.weight": {"dtype": "BF16", "shape": [SAMPLE_TENSOR // 2], "data_offsets": [0, SAMPLE_TENSOR]}}).encode()
+    shard = struct.pack("<Q", len(header)) + header + bytes(SAMPLE_TENSOR)
+    for model in SAMPLE_MODELS:
+        for name, content in (("config.json", b'{"architectures": ["LlamaForCausalLM"]}'), ("tokenizer.json", b"{}"), ("model-00001-of-00001.safetensors", shard)):
+            s3.put_object(SAMPLE_BUCKET, f"{model}/{name}", content)
 
 
 def _publish_images(state: State) -> None:

@@ -19,11 +19,13 @@ from . import pod_status
 from .environment import ConfigError, clear, environment_of, mounts_of, translate, volume_folders
 from .kube import LOG, Kube, KubeError, Object, path_of
 from .pod_access import PodAccess, PodLog
+from .pod_identity import has_identity
 from .pod_status import Container
 from .settings import Settings
 from .vllm_pods import LOCAL
 
 HANDED_ON = ("AWS_", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "HF_ENDPOINT")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 STOP_SECONDS = 5.0  # from SIGTERM to SIGKILL
 
 
@@ -45,9 +47,9 @@ def command_of(container: Object, mounts: dict[str, Path], environment: dict[str
     return words
 
 
-def base_environment(home: Path) -> dict[str, str]:
-    """What every container gets besides its own variables: our Python first on PATH, the AWS double's address and keys."""
-    handed_on = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
+def base_environment(home: Path, identified: bool) -> dict[str, str]:
+    """What every container gets besides its own variables: our Python first on PATH, the AWS double's address, and keys if it has an identity."""
+    handed_on = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and (identified or name not in KEYS)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {**handed_on, "PATH": path, "HOME": str(home), "TMPDIR": str(home), "PYTHONUNBUFFERED": "1", "LANG": "C.UTF-8"}
 
@@ -168,7 +170,7 @@ class LocalPod(threading.Thread):
         work = translate(spec.get("workingDir", ""), mounts)
         group[position] = replace(group[position], state=pod_status.running(), started=True, ready=group is self.containers)
         self._show("Running" if group is self.containers else "Pending", initialised=group is self.containers)
-        code = self._execute(words, {**base_environment(home), **own}, Path(work) if work and Path(work).is_dir() else home, log)
+        code = self._execute(words, {**base_environment(home, has_identity(self.pod)), **own}, Path(work) if work and Path(work).is_dir() else home, log)
         message = log.tail() if code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" else ""
         since = group[position].state["running"]["startedAt"]
         ended = pod_status.terminated(code if code >= 0 else 128 - code, since, message=message)

@@ -26,7 +26,7 @@ class Driver:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """"580.65.06" -> (580, 65, 6). Raises ValueError for text that is no version."""
+    """ "580.65.06" -> (580, 65, 6). Raises ValueError for text that is no version."""
     return tuple(int(part) for part in version.split("."))
 
 

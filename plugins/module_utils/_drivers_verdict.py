@@ -67,7 +67,9 @@ def judge(wanted: Image, gpu_name: str | None, capability: str | None, driver: D
     supported, limits = facts["supported_branch"], facts["branch_limits"].get(gpu_name or "", {})
     if driver.branch < limits.get("min", 0) or driver.branch > limits.get("max", driver.branch):
         bound = f">= {limits['min']}" if "min" in limits else f"<= {limits['max']}"
-        return Verdict("fail", "driver_branch", f"driver {driver}", f"{bound} on {gpu_name}: {limits['reason']}", _newer_ami(limits.get("min", supported["lts"])))
+        return Verdict(
+            "fail", "driver_branch", f"driver {driver}", f"{bound} on {gpu_name}: {limits['reason']}", _newer_ami(limits.get("min", supported["lts"]))
+        )
     if wanted.cuda is None:
         return Verdict("unknown", "image_cuda", f"CUDA of {wanted.reference} not known", "a release tag such as v0.33.0", "pin a release tag or set image_cuda")
     return _cuda(wanted, gpu_name, driver, env) or _life(driver, month) or Verdict("ok", "driver", f"driver {driver}", f"CUDA {wanted.cuda}", "")
@@ -78,7 +80,9 @@ def _cuda(wanted: Image, gpu_name: str | None, driver: Driver, env: Mapping[str,
     least = facts["cuda_majors"].get(major)
     if least is None:
         known = ", ".join(facts["cuda_majors"])
-        return Verdict("unknown", "image_cuda", f"CUDA {wanted.cuda}", f"a CUDA major of the driver table ({known})", "correct image_cuda or update the collection")
+        return Verdict(
+            "unknown", "image_cuda", f"CUDA {wanted.cuda}", f"a CUDA major of the driver table ({known})", "correct image_cuda or update the collection"
+        )
     compat = facts["forward_compatibility"]
     if driver.branch < least:
         possible = driver.branch in compat["branches"] and gpu_name not in compat["excluded_gpus"]

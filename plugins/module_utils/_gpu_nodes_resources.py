@@ -17,13 +17,13 @@ _FACTORS = {
     "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
     "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([numkMGTPE]i?|)")
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([numkMGTPE]|[KMGTPE]i|)")
 
 
 def quantity(value: object) -> Decimal:
     """A Kubernetes quantity ("500m", "12Gi", 2) in its base unit (cores, bytes, pieces). Raises ValueError for anything else."""
     match = _QUANTITY.fullmatch(str(value).strip())
-    if not match or match[2] not in _FACTORS:
+    if not match:
         raise ValueError(f"{value!r} is no Kubernetes quantity such as 500m, 12Gi or 2")
     return Decimal(match[1]) * _FACTORS[match[2]]
 

@@ -15,6 +15,7 @@ def by_name(objects, kind: str) -> dict[str, dict]:
 def problems(found: dict | None = None, **variables) -> list[dict]:
     """Rows of the check for what k8s_info found."""
     variables["__gpu_monitoring_prometheus"] = found or {"api_found": True, "resources": []}
+    variables.setdefault("__gpu_monitoring_monitors", {"api_found": False})
     return template("lookup('ansible.builtin.template', 'problems.yaml.j2') | from_yaml", **variables)
 
 
@@ -92,6 +93,7 @@ def test_missing_crds_are_refused_unless_this_run_installs_them():
     assert [row["check"] for row in problems(none)] == ["monitoring_crds"]
     assert [row["check"] for row in problems(none, gpu_monitoring_crds_planned=True)] == ["monitoring_crds"], "in a real run they have to be there"
     assert problems(none, gpu_monitoring_crds_planned="true", ansible_check_mode=True) == []
+    assert problems(none, __gpu_monitoring_monitors={"api_found": True}) == [], "an agent that reads monitors without a Prometheus object"
 
 
 @pytest.mark.parametrize(
@@ -124,14 +126,38 @@ def test_all_problems_come_at_once():
     assert len(problems({"api_found": False}, gpu_monitoring_ttft_seconds=3, gpu_monitoring_idle_for="1 hour", gpu_monitoring_ttft_objective=0.5)) == 4
 
 
-def test_only_models_that_have_to_run_are_waited_for():
-    plan = [
-        {"name": "a", "served_model_name": "acme/a", "state": "present", "replicas": {"min": 1}},
-        {"name": "b", "served_model_name": "b", "state": "present", "replicas": {"min": 0}},
-        {"name": "c", "served_model_name": "c", "state": "absent", "replicas": {"min": 1}},
-    ]
-    assert template("__gpu_monitoring_scraped_models", gpu_monitoring_plan=plan) == ["acme/a"]
-
-
 def test_the_wait_looks_for_the_groups_that_were_applied():
     assert template("__gpu_monitoring_groups", gpu_monitoring_rules=["vllm", "scaling"]) == ["llm-vllm-records", "llm-vllm-alerts", "llm-scaling-alerts"]
+
+
+def test_the_wait_looks_for_the_scrape_pools_as_the_operator_names_them():
+    assert template("__gpu_monitoring_pools", gpu_monitoring_namespace="ns") == ["podMonitor/ns/llm-vllm/0", "podMonitor/ns/llm-dcgm-exporter/0"]
+
+
+def sentence(**variables) -> str:
+    variables = {"gpu_monitoring_prometheus_url": "http://p", "gpu_monitoring_rules": ["vllm"], "gpu_monitoring_dcgm_monitor": False, **variables}
+    return template("lookup('ansible.builtin.template', 'wait_failed.txt.j2') | trim", **variables)
+
+
+def test_a_failed_wait_says_what_is_missing():
+    groups = {"json": {"data": {"groups": [{"name": "llm-vllm-records"}]}}}
+    complete = {"json": {"data": {"groups": [{"name": "llm-vllm-records"}, {"name": "llm-vllm-alerts"}]}}}
+    pools = {"json": {"data": {"scrapePools": ["other"]}}}
+    assert "no answer of the rules API (refused)" in sentence(__gpu_monitoring_rules_found={"msg": "refused"})
+    missing = sentence(__gpu_monitoring_rules_found=groups)
+    assert "no rule group llm-vllm-alerts after 180 s, so release label kube-prometheus-stack is not selected by its ruleSelector" in missing
+    unscraped = sentence(__gpu_monitoring_rules_found=complete, __gpu_monitoring_pools_found=pools)
+    assert "no scrape pool podMonitor/llm-serving/llm-vllm/0 after 180 s" in unscraped
+    # A failed check of the rules has a message of its own, with a skipped or finished question about pools.
+    for asked in ({"skipped": True}, {"json": {"data": {"scrapePools": ["podMonitor/llm-serving/llm-vllm/0"]}}}):
+        own = {"ansible_failed_result": {"msg": "Prometheus cannot evaluate: x"}, "__gpu_monitoring_pools_found": asked}
+        assert sentence(__gpu_monitoring_rules_found=complete, **own) == "Prometheus cannot evaluate: x"
+
+
+def test_notes_name_missing_inputs_and_targets_that_are_down():
+    rows = [{"metric": {"__name__": n}} for n in ("kube_node_status_capacity", "kube_node_labels", "operator_nodeclaim_status_condition_count")]
+    rows.append({"metric": {"__name__": "up", "job": "vllm", "instance": "10.0.0.1:8000"}})
+    notes = template("__gpu_monitoring_notes", __gpu_monitoring_answer={"json": {"data": {"result": rows}}})
+    assert [note.split(";")[-1].split()[0] for note in notes[:2]] == ["KEDAFallback", "GPUThermalThrottle"]
+    assert notes[2].endswith("10.0.0.1:8000")
+    assert len(notes) == 3

@@ -126,8 +126,8 @@ def check_node_health(context: Context) -> Rows:
             )  # fmt: skip
         elif node["state"] == "no_device_plugin":
             rows.append(
-                problem("gpu_not_registered", subject, f"{node['gpu']['count'] or 'a'} GPU(s) by {_source(node, 'gpu.count')}, none registered with the kubelet",
-                        "a running device plugin", "check the device plugin's pod on the node: taints it must tolerate, NFD labels, driver", "warning")
+                problem("gpu_not_registered", subject, f"{node['gpu']['count'] or 'a'} GPU(s) by {_source(node, 'gpu.count')}, none known to the kubelet",
+                        "a running device plugin", "see the device plugin's pod on the node: tolerations, NFD labels, driver", "warning")
             )  # fmt: skip
         elif node["state"] == "not_ready":
             rows.append(problem("node_not_ready", subject, "condition Ready is not True", "a Ready node", "see `kubectl describe node`", "warning"))

@@ -45,7 +45,7 @@ class Room:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.bins = [bin_of(node) for node in context.nodes if node["state"] == "ready"] + list(_group_bins(context))
+        self.bins = [bin_of(node) for node in context.nodes if node["state"] == "ready" or _joining(node)] + list(_group_bins(context))
         self.left = {pool.name: pool.left() for pool in context.pools}
         self.placed: dict[str, int] = {}
 
@@ -75,9 +75,15 @@ class Room:
 
 
 def bin_of(node: Facts) -> Bin:
-    """A node that does not exist yet will run the daemonsets, too."""
+    """Free room of a node. One that does not exist yet will run the daemonsets, too; one that joins has not registered its GPUs yet."""
     cpu, memory = (DAEMONSETS_CPU_M, DAEMONSETS_MEMORY_MIB) if node["planned"] else (0, 0)
-    return Bin(node, node["gpus"]["free"], node["cpu_m"]["free"] - cpu, node["memory_mib"]["free"] - memory)
+    gpus = (node["gpu"]["count"] or 0) - node["gpus"]["requested"] if _joining(node) else node["gpus"]["free"]
+    return Bin(node, gpus, node["cpu_m"]["free"] - cpu, node["memory_mib"]["free"] - memory)
+
+
+def _joining(node: Facts) -> bool:
+    """A node that Karpenter has launched and that is on its way: its pool's limit counts it already, so its room must count, too."""
+    return node["origin"]["kind"] == "nodepool" and node["state"] in ("not_initialized", "no_device_plugin")
 
 
 def _group_bins(context: Context):

@@ -93,8 +93,10 @@ def _cuda(wanted: Image, gpu_name: str | None, driver: Driver, env: Mapping[str,
                 f"replace the AMI: forward compatibility works on {compat['note']}. {_newer_ami(least)}",
             )  # fmt: skip
         escape = f"; until then {switch}=1 in the model's env ({compat['note']})" if possible else ""
-        return Verdict("fail", "driver_cuda_major", f"driver {driver} (CUDA <= {driver.max_cuda or '?'})", f">= {least} for CUDA {wanted.cuda} in {wanted.reference}",
-                       _newer_ami(least) + escape)  # fmt: skip
+        return Verdict(
+            "fail", "driver_cuda_major", f"driver {driver} (CUDA <= {driver.max_cuda or '?'})",
+            f">= {least} for CUDA {wanted.cuda} in {wanted.reference}", _newer_ami(least) + escape,
+        )  # fmt: skip
     toolkit = facts["toolkit_drivers"].get(wanted.cuda)
     if toolkit and (numbers(driver.version) < numbers(toolkit) if driver.version else driver.branch < numbers(toolkit)[0]):
         return Verdict(
@@ -113,4 +115,7 @@ def _life(driver: Driver, month: str) -> Verdict | None:
 
 
 def _newer_ami(branch: object) -> str:
-    return f"update the node's AMI to one with driver >= {branch} (AL2023 NVIDIA from v20251120 has 580, from v20260917 580 and 595; Bottlerocket from 1.53.0 has 580)"
+    return (
+        f"update the node's AMI to one with driver >= {branch} "
+        "(AL2023 NVIDIA from v20251120 has 580, from v20260917 580 and 595; Bottlerocket from 1.53.0 has 580)"
+    )

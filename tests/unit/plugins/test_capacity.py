@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
+import yaml
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 from ansible_collections.llmops.eks.plugins.module_utils import _capacity, _capacity_models
 from ansible_collections.llmops.eks.plugins.module_utils._capacity_context import Objects, Unread, build
 from gpu_objects import GPU, gfd, model, node, node_class, node_pool, pod, server
@@ -64,7 +68,10 @@ SITUATIONS = {
         {"nodes": [labelled(), labelled("seven", "g7.2xlarge")], "models": [model(instance_types=("g5.xlarge", "g7.2xlarge"))]},
         ("driver_branch", "error", "node seven", ["580.159.03"], ["595", "rtx-pro-4500"], ["AMI"]),
     ),
-    "driver not told": ({"nodes": [node()], "models": [model()]}, ("driver_unknown", "warning", "node node-1", ["no driver"], ["v0.33.0"], ["release_version"])),
+    "driver not told": (
+        {"nodes": [node()], "models": [model()]},
+        ("driver_unknown", "warning", "node node-1", ["no driver"], ["v0.33.0"], ["release_version"]),
+    ),
     "release with a panicking kernel": (
         {"nodes": [node(labels=gfd("g5.xlarge"), kubelet="v1.35.2-eks-1", kernel="6.12.110-120.190.amzn2023.x86_64")], "models": [model()]},
         ("ami_release", "error", "node node-1", ["6.12.110", "#2845"], ["v20261003"], ["newer"]),
@@ -112,7 +119,7 @@ SITUATIONS = {
     "pool without a limit": ({"models": [model(replicas={"min": 9, "max": 9})], "pools": [node_pool(limit=None)]}, None),
     "pool at its limit": (
         {"models": [model()], "pools": [node_pool(limit="4", used="4")]},
-        ("capacity", "error", "model m", ["NodePool gpu is at its limit", "nvidia.com/gpu 4 with 4 used"], ["1 more"], ["raise spec.limits", "nvidia.com/gpu by 1"]),
+        ("capacity", "error", "model m", ["gpu is at its limit", "nvidia.com/gpu 4 with 4 used"], ["1 more"], ["spec.limits", "nvidia.com/gpu by 1"]),
     ),
     "pool for the first, not for the largest number": (
         {"models": [model(replicas={"min": 1, "max": 6, "first": 1})], "pools": [node_pool(limit="4")]},
@@ -165,7 +172,10 @@ SITUATIONS = {
         {"nodes": [node(labels=gfd("g5.xlarge"))], "models": [model()], "pools": [node_pool()], "classes": [node_class("bottlerocket@v1.46.0")]},
         ("driver_cuda_major", "error", "node gpu/g5.xlarge", ["570.172.08"], ["580"], ["Bottlerocket"]),
     ),
-    "NodePool kind missing": ({"nodes": [labelled()], "models": [model()], "pools": None}, ("karpenter_missing", "info", "cluster", ["NodePool"], ["Karpenter"], ["role"])),
+    "NodePool kind missing": (
+        {"nodes": [labelled()], "models": [model()], "pools": None},
+        ("karpenter_missing", "info", "cluster", ["NodePool"], ["Karpenter"], ["role"]),
+    ),
     "NodePools may not be listed": (
         {"nodes": [labelled()], "models": [model()], "unread": [Unread("nodepools", "karpenter.sh", FORBIDDEN)]},
         ("permission", "warning", "RBAC list nodepools", ["forbidden"], ["verb list on resource nodepools", '"karpenter.sh"'], ["ClusterRole"]),
@@ -214,6 +224,25 @@ def test_largest_replica_is_placed_first():
     """The small model must not take one of the four GPUs that the large one needs together."""
     nodes = [labelled("four", "g5.12xlarge"), labelled("one")]
     assert rows(nodes=nodes, models=[model("small", instance_types=("g5.xlarge", "g5.12xlarge")), model("large", 4, ("g5.12xlarge",))]) == []
+
+
+def test_node_that_joins_counts_as_room_because_its_pool_counts_it_as_used():
+    labels = {**gfd("g5.xlarge"), "karpenter.sh/nodepool": "gpu"}
+    (row,) = rows(nodes=[node(labels=labels, capacity={})], models=[model()], pools=[node_pool(limit="1", used="1")], classes=[node_class()])
+    assert row["check"] == "gpu_not_registered"
+    assert rows(nodes=[node(labels=labels)], models=[model()], pools=[node_pool(limit="1", used="1")], classes=[node_class()]) == []
+
+
+@pytest.mark.parametrize("name", ["gpu_node_info", "gpu_capacity_check"])
+def test_documentation_has_the_options_that_the_action_takes(name):
+    package = "ansible_collections.llmops.eks.plugins"
+    arguments = importlib.import_module(f"{package}.action.{name}").ARGUMENTS
+    options = yaml.safe_load(importlib.import_module(f"{package}.modules.{name}").DOCUMENTATION)["options"]
+    own = {key: value for key, value in arguments.items() if key not in AUTH_ARG_SPEC}
+    assert {key: (value.get("type"), value.get("default"), value.get("required", False)) for key, value in own.items()} == {
+        key: (value["type"], value.get("default"), value.get("required", False)) for key, value in options.items()
+    }
+    assert set(own["node_groups"]["options"]) == set(options["node_groups"]["suboptions"])
 
 
 def test_drivers_lists_every_node_with_provenance():

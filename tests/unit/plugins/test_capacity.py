@@ -94,7 +94,7 @@ SITUATIONS = {
     ),
     "device plugin does not run": (
         {"nodes": [labelled(), node("bare", "g6.xlarge", capacity={})], "models": [model()]},
-        ("gpu_not_registered", "warning", "node bare", ["1 GPU", "instance-table"], ["device plugin"], ["taints"]),
+        ("gpu_not_registered", "warning", "node bare", ["1 GPU", "instance-table"], ["device plugin"], ["tolerations"]),
     ),
     "node is not Ready": (
         {"nodes": [labelled(), node("gone", labels=gfd("g5.xlarge"), ready="Unknown")], "models": [model()]},

@@ -18,7 +18,7 @@ test: setup          ## everything that must pass, on a sandbox of its own
 	@$(PY) tools/gate.py all
 
 demo: setup          ## empty cluster to served, autoscaled, monitored models, and what happens under load
-	@$(PY) tools/demo.py
+	@$(PY) -m sandbox.demo
 
 sandbox-up: setup    ## start the local cluster (the first time it is built, about 15 minutes)
 	@$(PY) -m sandbox up

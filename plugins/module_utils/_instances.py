@@ -63,7 +63,11 @@ def vcpus_needed(gpus: int) -> int:
 
 
 def candidates(gpus: int, gpu_names: Iterable[str], minimum_memory_mib: float = 0) -> list[Instance]:
-    """Types with one of `gpu_names`, at least `gpus` GPUs, enough vCPU for them and `minimum_memory_mib` GPU memory on them, cheapest first."""
+    """Types with one of `gpu_names`, enough vCPU for `gpus` GPUs and `minimum_memory_mib` GPU memory on them, cheapest first.
+
+    Only the smallest number of GPUs that is enough is taken. Karpenter packs pending pods into as few nodes as it can, so with larger types
+    allowed a server on one GPU and one on four would get a node with eight together, which costs more than twice as much as one of each.
+    """
     wanted = set(gpu_names)
     found = [
         instance
@@ -75,4 +79,5 @@ def candidates(gpus: int, gpu_names: Iterable[str], minimum_memory_mib: float = 
         and instance.vcpu * gpus / instance.gpu_count >= vcpus_needed(gpus)
         and instance.gpu_memory_mib * gpus >= minimum_memory_mib
     ]
-    return sorted(found, key=lambda i: (i.price is None, i.price or 0, i.name))
+    fewest = min((instance.gpu_count for instance in found), default=0)
+    return sorted((instance for instance in found if instance.gpu_count == fewest), key=lambda i: (i.price is None, i.price or 0, i.name))

@@ -177,3 +177,9 @@ def test_share_of_a_node_leaves_room_for_daemonsets():
     instance = _instances.table()["g6.12xlarge"]
     assert instance.share(4) == (47500, 178933 - 1024)
     assert instance.share(1)[0] * 4 <= 47810 - 300
+
+
+def test_a_replica_gets_the_node_with_the_fewest_gpus_that_are_enough():
+    table = _instances.table()
+    for model, count in ((STREAMED, 1), (COPIED, 4), ({**COPIED, "tensor_parallel_size": 2}, 4)):
+        assert {table[name].gpu_count for name in planned(model)["instance_types"]} == {count}

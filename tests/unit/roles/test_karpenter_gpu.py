@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -24,7 +25,12 @@ def pools(render, planned):
 def objects(render, pools):
     def call(family="al2023", **variables):
         made = pools(**variables)
-        known = {"__karpenter_gpu_pools": made, "__karpenter_gpu_family": family, "__karpenter_gpu_discovery": {"karpenter.sh/discovery": "prod"}}
+        known = {
+            "__karpenter_gpu_pools": made,
+            "__karpenter_gpu_family": family,
+            "__karpenter_gpu_limit": 5,
+            "__karpenter_gpu_discovery": {"karpenter.sh/discovery": "prod"},
+        }
         return {o["kind"]: o for o in render("karpenter_gpu", "objects.yaml.j2", llm_cluster_name="prod", **known, **variables)}
 
     return call
@@ -45,7 +51,7 @@ def test_node_pool_requirements(objects):
     requirements = {r["key"]: r["values"] for r in spec["template"]["spec"]["requirements"]}
     assert requirements["karpenter.k8s.aws/instance-gpu-name"] == ["a10g", "l4", "l40s"]
     assert requirements["karpenter.sh/capacity-type"] == ["on-demand"]
-    assert spec["limits"] == {"nvidia.com/gpu": "8"}
+    assert spec["limits"] == {"nvidia.com/gpu": "5"}
     assert spec["disruption"] == {"consolidationPolicy": "WhenEmpty", "consolidateAfter": "10m", "budgets": [{"nodes": "1"}]}
     assert spec["template"]["spec"]["terminationGracePeriod"] == "30m"
     assert spec["template"]["spec"]["taints"] == [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}]
@@ -96,3 +102,10 @@ def test_stack_has_the_five_event_rules_to_the_queue():
     assert all(rule["Targets"][0]["Arn"] == "Queue.Arn" for rule in rules)
     policies = [r for r in stack["Resources"].values() if r["Type"] == "AWS::IAM::ManagedPolicy"]
     assert len(policies) == len(stack["Resources"]["ControllerRole"]["Properties"]["ManagedPolicyArns"]) == 5
+
+
+def test_the_limit_is_what_the_models_need_at_their_maximum(planned):
+    text = (ROLE / "templates" / "limit.j2").read_text()
+    served = planned({**MODELS[0], "replicas": {"max": 3}}, MODELS[1])
+    assert jinja2.Template(text).render(__karpenter_gpu_served=served).strip() == "7"
+    assert jinja2.Template(text).render(__karpenter_gpu_served=[]).strip() == "8"

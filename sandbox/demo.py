@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make demo`: from an empty cluster to two served models, a second run that changes nothing, and what happens under load.
+
+Writes `demo.json` into the sandbox's folder: {"runs": [{changed, failed, seconds, api_writes}], "models": [{name, ready, replicas, instance_types}],
+"scaling": [{t, load, replicas, nodes}]}. Seconds are wall time, `t` counts from the moment the load rises. The sandbox stays up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import lifecycle
+from .settings import ROOT, Settings, state_directory
+from .standins.control import Control
+
+SCALED, NAMESPACE = "llama-3-1-8b", "llm-serving"
+LOAD = 100  # requests in flight: with one spare replica of 38 this wants all four replicas
+GPU_NODES = "karpenter.sh/nodepool"
+UP_SECONDS, DOWN_SECONDS = 120, 150
+
+
+class DemoError(RuntimeError):
+    """A step did not come to its end; the message says what was seen instead."""
+
+
+class Demo:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.env = {**os.environ, **settings.environment(), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_DEPRECATION_WARNINGS": "0"}
+        self.control = Control(self.env["LLM_SANDBOX_CONTROL"])
+        self.result: dict[str, Any] = {"runs": [], "models": [], "scaling": []}
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        title("1. site.yml on an empty cluster")
+        self.site()
+        title("2. The models answer")
+        self.models()
+        title("3. site.yml again: nothing to do")
+        self.site()
+        title(f"4. {LOAD} requests in flight for {SCALED}: Prometheus -> KEDA -> HPA -> Karpenter")
+        self.load_up_and_down()
+        self.summary()
+
+    def site(self) -> None:
+        """Run site.yml, show what changes as it happens, and note what it took."""
+        writes, started = self.writes(), time.monotonic()
+        argv = ["ansible-playbook", "-i", "inventories/sandbox", "site.yml"]
+        process = subprocess.Popen(argv, cwd=ROOT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        task, recap, output = "", {}, []
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.append(line)
+            if match := re.match(r"TASK \[(?:llmops\.eks\.)?(.+?)\] \*", line):
+                task = match[1]
+                if " : " in task and re.search(r" : (Wait|Ask|Install|Apply|Keep)", task):
+                    say(f"{time.monotonic() - started:5.0f} s  {task}")
+            elif match := re.match(r"localhost +: .*?changed=(\d+).*?failed=(\d+)", line):
+                recap = {"changed": int(match[1]), "failed": int(match[2])}
+        if process.wait() or not recap:
+            raise DemoError(f"site.yml failed at {task}:\n{''.join(output[-40:])}")
+        seconds = round(time.monotonic() - started, 1)
+        run = {**recap, "seconds": seconds, "api_writes": self.writes() - writes}
+        self.result["runs"].append(run)
+        say(f"        changed={run['changed']} failed={run['failed']} in {seconds:.0f} s, {run['api_writes']} writes at Kubernetes and AWS")
+
+    def models(self) -> None:
+        """Ask each model through the API server, with its key, as the role did."""
+        deployments = {d["metadata"]["name"]: d for d in self.kubectl("get", "deployments", "-n", NAMESPACE)["items"]}
+        endpoints = [{"name": n, "namespace": NAMESPACE, "model": n, "api_key_secret": {"name": f"{n}-api-key"}} for n in sorted(deployments)]
+        arguments = json.dumps({"endpoints": endpoints})
+        argv = ["ansible", "-i", "inventories/sandbox", "localhost", "-m", "llmops.eks.endpoint_check", "-a", arguments]
+        env = {**self.env, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+        done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DemoError(f"a model does not answer:\n{done.stdout}{done.stderr}")
+        for answer in json.loads(done.stdout.split("=>", 1)[1])["endpoints"]:
+            name = answer["name"]
+            status = deployments[name]["status"]
+            types = sorted({node["type"] for node in self.gpu_nodes() if node["name"] in self.nodes_of(name)})
+            ready = status.get("readyReplicas", 0)
+            self.result["models"].append({"name": name, "ready": ready > 0, "replicas": ready, "instance_types": types})
+            say(f"        {name} on {', '.join(types)}: {answer['text']!r} ({answer['completion_tokens']} tokens in {answer['seconds']} s)")
+
+    def load_up_and_down(self) -> None:
+        before, started = len(self.gpu_nodes()), time.monotonic()
+        self.control.load(SCALED, LOAD)
+        try:
+            self.watch(LOAD, started, UP_SECONDS, lambda replicas, nodes: replicas >= 3 and nodes > before, f"3 replicas and more than {before} GPU nodes")
+        finally:
+            self.control.load(SCALED, 0)
+        self.watch(0, started, DOWN_SECONDS, lambda replicas, nodes: replicas == 1 and nodes <= before, f"1 replica and {before} GPU nodes")
+
+    def watch(self, load: int, started: float, seconds: float, reached: Any, wanted: str) -> None:
+        """Note each change of ready replicas and GPU nodes until `reached`. Raises DemoError after `seconds`."""
+        end = time.monotonic() + seconds
+        last: tuple[int, int] | None = None
+        while True:
+            deployment = self.kubectl("get", "deployment", SCALED, "-n", NAMESPACE)
+            seen = deployment["status"].get("readyReplicas", 0), len(self.gpu_nodes())
+            if seen != last:
+                t = round(time.monotonic() - started, 1)
+                self.result["scaling"].append({"t": t, "load": load, "replicas": seen[0], "nodes": seen[1]})
+                wanted_replicas = deployment["spec"]["replicas"]
+                say(f"{t:6.0f} s  load {load:3d}: {seen[0]} of {wanted_replicas} replicas ready on {seen[1]} GPU nodes")
+                last = seen
+            if reached(*seen):
+                return
+            if time.monotonic() > end:
+                raise DemoError(f"found {seen[0]} replicas and {seen[1]} GPU nodes after {seconds:.0f} s; needed {wanted}; look at `python -m sandbox status`")
+            time.sleep(1)
+
+    def summary(self) -> None:
+        title("Summary")
+        first, second = self.result["runs"]
+        scaling = self.result["scaling"]
+        peak = max(row["replicas"] for row in scaling)
+        say(f"first run    {first['changed']} changes, {first['api_writes']} writes, {first['seconds']:.0f} s")
+        say(f"second run   {second['changed']} changes, {second['api_writes']} writes, {second['seconds']:.0f} s")
+        say(f"under load   {peak} replicas, {max(r['nodes'] for r in scaling)} GPU nodes; back to {scaling[-1]['replicas']} on {scaling[-1]['nodes']}")
+        path = self.settings.directory / "demo.json"
+        path.write_text(json.dumps(self.result, indent=1) + "\n")
+        say(f"all of it    {time.monotonic() - self.began:.0f} s; details in {path}; the sandbox is still up (make sandbox-down ends it)")
+        if second["changed"] or second["api_writes"]:
+            raise DemoError(f"the second run changed {second['changed']} and wrote {second['api_writes']}; needed 0 and 0")
+
+    def kubectl(self, *arguments: str) -> Any:
+        done = subprocess.run(["kubectl", *arguments, "-o", "json"], env=self.env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DemoError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+    def gpu_nodes(self) -> list[dict[str, str]]:
+        items = self.kubectl("get", "nodes", "-l", GPU_NODES)["items"]
+        return [{"name": i["metadata"]["name"], "type": i["metadata"]["labels"]["node.kubernetes.io/instance-type"]} for i in items]
+
+    def nodes_of(self, model: str) -> set[str]:
+        return {p["spec"].get("nodeName", "") for p in self.kubectl("get", "pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/instance={model}")["items"]}
+
+    def writes(self) -> int:
+        counted = lifecycle.count_writes(self.settings.directory)
+        return counted["kubernetes"] + counted["aws"]
+
+
+def title(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def say(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+def main() -> int:
+    directory: Path = state_directory()
+    try:
+        print("The sandbox (a local cluster; the first time it is built, about 15 minutes)", flush=True)
+        Demo(lifecycle.up(directory, say)).run()
+    except (DemoError, RuntimeError) as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

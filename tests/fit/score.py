@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Score the fit arithmetic on start-ups that vLLM logged.
+
+    tests/fit/score.py --points FILE [--configs FILE] [--json]
+
+FILE holds a list of points; README.md says the fields. A point whose model or GPU is not known, or that lacks a setting that the sum needs, is named and
+counted, not scored. `--configs` adds configs (name -> config.json) to the built-in table. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / ".collections"))
+
+from ansible_collections.llmops.eks.plugins.module_utils import _data, _fit  # noqa: E402
+from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, version  # noqa: E402
+
+NEW = (0, 10)
+SUFFIXES = re.compile(r"(-FP8-dynamic|-FP8|-AWQ|-GPTQ-Int4|-Instruct|-it|-hf|-quantized\.w\w+)$", re.IGNORECASE)
+
+
+class Unscorable(Exception):
+    """The point cannot be scored; the message says why."""
+
+
+def find_model(name: str, configs: dict[str, Any], quantisation: str | None) -> _fit.ModelDescription:
+    """The model's description: its own config, else one of the same name without the suffix of a variant (same shapes)."""
+    candidates, short = [name], name
+    while (shorter := SUFFIXES.sub("", short)) != short:
+        candidates.append(short := shorter)
+    by_last = {key.split("/")[-1].lower(): key for key in configs}
+    for candidate in candidates:
+        key = candidate if candidate in configs else by_last.get(candidate.split("/")[-1].lower())
+        for suffix in ("", "-Instruct", "-it"):
+            found = key or by_last.get((candidate + suffix).split("/")[-1].lower())
+            if found:
+                config = {k: v for k, v in configs[found].items() if k not in ("quant_method", "quant_fmt", "quantization_config")}
+                return _fit.ModelDescription.from_config(config, name=name, quantisation=quantisation, source=found)
+    raise Unscorable(f"no config of {name}")
+
+
+def settings(point: dict[str, Any]) -> _fit.Engine:
+    """The point's engine; fields that the log did not state are vLLM's defaults."""
+    try:
+        return _fit.Engine(
+            vllm_version=str(point["vllm_version"]),
+            tensor_parallel=point.get("tp") or 1,
+            pipeline_parallel=point.get("pp") or 1,
+            max_model_len=point["max_model_len"],
+            gpu_memory_utilization=point.get("gpu_memory_utilization"),
+            max_num_seqs=point.get("max_num_seqs"),
+            max_num_batched_tokens=point.get("max_num_batched_tokens"),
+            dtype=point.get("dtype"),
+            kv_cache_dtype=point.get("kv_cache_dtype") or "auto",
+            enforce_eager=bool(point.get("enforce_eager")),
+            expert_parallel=bool(point.get("ep")),
+            decode_context_parallel=point.get("dcp") or 1,
+            block_size=point.get("block_size") or 16,
+            prefix_caching=point.get("prefix_caching"),
+            multimodal=not (point.get("language_model_only") or "--language-model-only" in str(point.get("note"))),
+            cold_compile=point.get("cold_compile", True),
+            marlin=point.get("marlin"),
+            speculative_tokens=point.get("speculative_tokens") or 0,
+        )
+    except KeyError as error:
+        raise Unscorable(f"no {error.args[0]}") from None
+
+
+def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any]:
+    """One row: predicted and measured figures and their errors (GiB, or %), as far as the point states them. Raises Unscorable."""
+    if not point.get("model") or not point.get("vllm_version"):
+        raise Unscorable("no model or vLLM version")
+    quantisation = point.get("quant")
+    if quantisation and quantisation not in _data.load("fit_constants")["quantisations"]:
+        raise Unscorable(f"quantisation {quantisation} is not in the table")
+    model, engine = find_model(point["model"], configs, quantisation), settings(point)
+    # A start-up got past vLLM's own check of the length: it ran with a rope scaling that the point does not state.
+    model = dataclasses.replace(model, max_model_len=max(model.max_model_len, engine.max_model_len))
+    row = {"id": point.get("id"), "model": point["model"], "gpu": point.get("gpu"), "vllm": engine.vllm_version, "tp": engine.tensor_parallel}
+    row["pp"], row["quant"], row["new"] = engine.pipeline_parallel, quantisation, version(engine.vllm_version).number >= NEW
+    measured, tokens = point.get("available_kv_gib"), point.get("kv_tokens")
+    try:
+        gpu = _fit.find_gpu(str(point.get("gpu") or ""), visible_gib=point.get("gpu_total_gib"))
+    except _fit.UnknownGpu:
+        if not point.get("exclude"):
+            raise Unscorable(f"GPU {point.get('gpu')} without visible memory") from None
+        gpu = _fit.Gpu(str(point.get("gpu")), point.get("gpu_total_gib") or 80.0)
+    by_concurrency = point.get("kv_tokens_kind") == "max_concurrency*max_model_len"
+    if measured and measured > 0 and tokens:
+        full = resolve(engine, model, gpu)
+        pool = _fit.kv_layout(model, full)
+        reported = pool.tokens(measured * 2**30, full.max_model_len, by_concurrency or version(engine.vllm_version).constants["tokens_by_concurrency"])
+        row["formula_percent"] = (reported / tokens - 1) * 100
+    if point.get("exclude"):
+        row["excluded"] = point["exclude"]
+        return row
+    if point.get("gpu_memory_utilization") is None:
+        row["assumed"] = "gpu_memory_utilization: vLLM's default"
+    fit = _fit.estimate(model, gpu, engine)
+    # vLLM's log lines come from rank 0, which is in the first pipeline stage.
+    stage = fit.stages[0]
+    row |= {"verdict": fit.verdict, "fits": point.get("fits"), "margin_gib": fit.margin_gib, "kv_gib": stage.available_gib, "kv_tokens": fit.kv_tokens}
+    row["terms"] = {term.name: round(term.gib, 3) for term in stage.terms}
+    if point.get("weights_gib"):
+        row["weights_percent"] = (stage.gib("weights") / point["weights_gib"] - 1) * 100
+    if measured is not None:
+        row["kv_error_gib"] = stage.available_gib - measured
+    if tokens:
+        predicted = fit.concurrency * fit.engine.max_model_len if by_concurrency else fit.kv_tokens
+        row["tokens_percent"] = (predicted / tokens - 1) * 100
+    if point.get("fits") is not None:
+        row["false"] = "fits" if fit.verdict == _fit.FITS and not point["fits"] else "no" if fit.verdict == _fit.NO and point["fits"] else ""
+    return row
+
+
+def score(points: list[dict[str, Any]], configs: dict[str, Any]) -> dict[str, Any]:
+    """All rows, what could not be scored, and the figures for vLLM >= 0.10 and for all."""
+    rows, skipped = [], []
+    for index, point in enumerate(points):
+        try:
+            rows.append(score_point(point, configs))
+        except (Unscorable, ValueError, TypeError, KeyError) as error:
+            skipped.append({"id": point.get("id", index), "model": point.get("model"), "reason": f"{type(error).__name__}: {error}"})
+    return {"vllm >= 0.10": summary([row for row in rows if row["new"]]), "all": summary(rows), "rows": rows, "skipped": skipped}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of the table in README.md over some rows."""
+    scored = [row for row in rows if "verdict" in row]
+    gib = [row["kv_error_gib"] for row in scored if "kv_error_gib" in row]
+    return {
+        "n": len(scored),
+        "kv_tokens_percent": _figures([abs(row["tokens_percent"]) for row in scored if "tokens_percent" in row]),
+        "kv_gib": _figures([abs(error) for error in gib]) | {"largest_over": max([0.0, *gib]), "largest_under": -min([0.0, *gib])},
+        "weights_percent": _figures([abs(row["weights_percent"]) for row in scored if "weights_percent" in row]),
+        "kv_formula_percent": _figures([abs(row["formula_percent"]) for row in rows if "formula_percent" in row]),
+        "false_fits": sum(row.get("false") == "fits" for row in scored),
+        "false_noes": sum(row.get("false") == "no" for row in scored),
+        "verdicts": {verdict: sum(row["verdict"] == verdict for row in scored) for verdict in (_fit.FITS, _fit.TIGHT, _fit.NO, _fit.UNKNOWN)},
+    }
+
+
+def _figures(values: list[float]) -> dict[str, Any]:
+    ordered = sorted(values)
+    if not ordered:
+        return {"n": 0, "median": None, "p90": None, "max": None}
+    return {"n": len(ordered), "median": ordered[len(ordered) // 2], "p90": ordered[int(len(ordered) * 0.9)], "max": ordered[-1]}
+
+
+def _text(result: dict[str, Any]) -> str:
+    lines = []
+    for row in result["rows"]:
+        cells = [
+            f"{name} {row[key]:+7.2f}" if key in row else f"{name}       -"
+            for name, key in (("weights%", "weights_percent"), ("kvGiB", "kv_error_gib"), ("tokens%", "tokens_percent"), ("formula%", "formula_percent"))
+        ]
+        verdict = f"{row['verdict']:7s} {'ran' if row['fits'] else 'failed'}" if "verdict" in row else f"not scored: {row['excluded']}"
+        split = f"tp{row['tp']}" + (f" pp{row['pp']}" if row["pp"] > 1 else "")
+        flag = f"  FALSE {row['false'].upper()}" if row.get("false") else ""
+        lines.append(f"{row['id']!s:7s} {row['model'][:42]:42s} {str(row['gpu'])[:15]:15s} {row['vllm']:8s} {split:7s} {' '.join(cells)}  {verdict}{flag}")
+    lines += [f"skipped {item['id']}: {item['model']}: {item['reason']}" for item in result["skipped"]]
+    for name in ("vllm >= 0.10", "all"):
+        figures = result[name]
+        lines.append(f"\n{name}: n {figures['n']}, verdicts {figures['verdicts']}")
+        for key, unit in (("kv_tokens_percent", "%"), ("kv_gib", "GiB"), ("weights_percent", "%"), ("kv_formula_percent", "%")):
+            part = figures[key]
+            if part["n"]:
+                more = f", largest over-prediction {part['largest_over']:.2f}, under-prediction {part['largest_under']:.2f}" if "largest_over" in part else ""
+                lines.append(f"  {key:20s} n {part['n']:3d}  median {part['median']:.3f} {unit}, p90 {part['p90']:.2f}, max {part['max']:.2f}{more}")
+        lines.append(f"  false fits {figures['false_fits']}, false noes {figures['false_noes']}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", required=True, type=Path, help="JSON list of start-ups")
+    parser.add_argument("--configs", type=Path, help="JSON object: model name -> config.json")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    options = parser.parse_args()
+    configs = dict(_data.load("model_configs")["models"])
+    if options.configs:
+        configs |= json.loads(options.configs.read_text(encoding="utf-8"))
+    result = score(json.loads(options.points.read_text(encoding="utf-8")), configs)
+    print(json.dumps(result, indent=1) if options.json else _text(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,6 +29,7 @@ __all__ = ["AUTH_ARG_SPEC", "ApiError", "Cluster", "Kind", "KubeError", "connect
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
+ANY = "*/*"  # accept: a container's log is no JSON
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML, too
 
 
@@ -56,6 +57,7 @@ class Kind:
     plural: str
     namespaced: bool
     verbs: tuple[str, ...] = ()
+    has_status: bool = False  # a controller writes .status through a subresource
 
     @property
     def group(self) -> str:
@@ -92,7 +94,7 @@ class Cluster:
         raw = response.data
         if response.status >= 400:
             raise ApiError(method, path, response.status, _status(raw))
-        return raw.decode() if accept == "text/plain" else json.loads(raw)
+        return raw.decode(errors="replace") if accept == ANY else json.loads(raw)
 
     def watch(self, path: str, query: Mapping[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
         """Yield watch events for at most `seconds`. Raises ApiError 410 when the resource version is too old."""
@@ -126,8 +128,11 @@ class Cluster:
 
     def kinds(self, api_version: str) -> list[Kind]:
         listed = self.get(f"/{'apis' if '/' in api_version else 'api'}/{api_version}") or {"resources": []}
+        names = {r["name"] for r in listed["resources"]}
         return [
-            Kind(api_version, r["kind"], r["name"], r["namespaced"], tuple(r["verbs"])) for r in listed["resources"] if "/" not in r["name"]
+            Kind(api_version, r["kind"], r["name"], r["namespaced"], tuple(r["verbs"]), f"{r['name']}/status" in names)
+            for r in listed["resources"]
+            if "/" not in r["name"]
         ]
 
     def apply(self, path: str, body: Any, manager: str, force: bool, dry_run: bool) -> dict[str, Any]:

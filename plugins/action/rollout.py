@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""llmops.eks.rollout, documented in plugins/modules/rollout.py. The only place of the collection that waits for Kubernetes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.llmops.eks.plugins.module_utils import _kube, _rollout
+from ansible_collections.llmops.eks.plugins.module_utils._problems import message, problem
+
+RESOURCE = {
+    "api_version": {"type": "str", "required": True},
+    "kind": {"type": "str", "required": True},
+    "name": {"type": "str", "required": True},
+    "namespace": {"type": "str"},
+    "condition": {"type": "raw"},
+}
+ARGUMENTS = {
+    "resources": {"type": "list", "elements": "dict", "options": RESOURCE, "required": True},
+    "timeout": {"type": "int", "default": 600},
+    "unschedulable_grace": {"type": "int", "default": 120},
+    **_kube.AUTH_ARG_SPEC,
+}
+
+
+WAITING = _rollout.Verdict("waiting")
+
+
+@dataclass
+class Waited:
+    """One resource: its last verdict, the seconds until it was ready or given up, and since when its pods cannot be placed."""
+
+    resource: dict[str, Any]
+    verdict: _rollout.Verdict = WAITING
+    seconds: float = 0.0
+    unplaced_since: float | None = None
+
+    @property
+    def label(self) -> str:
+        namespace = self.resource.get("namespace")
+        return f"{self.resource['kind']} {namespace + '/' if namespace else ''}{self.resource['name']}"
+
+    def row(self) -> dict[str, Any]:
+        named = {key: self.resource.get(key) or "" for key in ("kind", "namespace", "name")}
+        return {**named, "ready": self.verdict.state == "ready", "seconds": round(self.seconds, 1), "message": self.verdict.message}
+
+
+class ActionModule(ActionBase):
+    """Runs in the controller process; no module is sent."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _validation, params = self.validate_argument_spec(ARGUMENTS)
+        if self._task.check_mode:
+            return {
+                "changed": False,
+                "skipped": True,
+                "msg": "not in check mode: nothing was written that could be waited for",
+                "resources": [],
+                "problems": [],
+            }
+        waits = [Waited(resource) for resource in params["resources"]]
+        task_environment: dict[str, str] = {}
+        self._compute_environment_string(task_environment)
+        try:
+            with _kube.environment(task_environment):
+                cluster = _kube.connect(params)
+                for gone in _kube.poll(params["timeout"], first=0.3):
+                    for waited in waits:
+                        if waited.verdict.state != "ready":
+                            look(cluster, waited, gone, params["unschedulable_grace"])
+                    if all(w.verdict.state == "ready" for w in waits) or any(w.verdict.state == "failed" for w in waits):
+                        break
+        except (_kube.KubeError, _kube.ApiError) as error:
+            return {"failed": True, "msg": f"rollout: {error}"}
+        result = {"changed": False, "resources": [w.row() for w in waits], "problems": []}
+        failed = [w for w in waits if w.verdict.state == "failed"] or [w for w in waits if w.verdict.state != "ready"]
+        if not failed:
+            return result
+        early = any(w.verdict.state == "failed" for w in waits)
+        rows = [problem("rollout", w.label, w.verdict.message, f"it ready within {params['timeout']} s", w.verdict.fix) for w in failed]
+        headline = f"{len(failed)} of {len(waits)} not ready" + (
+            f", given up after {failed[0].seconds:.0f} s because waiting longer is of no use:" if early else ":"
+        )
+        return {**result, "problems": rows, "failed": True, "msg": message(rows, headline)}
+
+
+def look(cluster: _kube.Cluster, waited: Waited, gone: float, unschedulable_grace: int) -> None:
+    """Read one resource and set its verdict, with the cause when it is not ready."""
+    resource, waited.seconds = waited.resource, gone
+    served = cluster.find(resource["api_version"], resource["kind"])
+    if served is None:
+        cluster.find(resource["api_version"], resource["kind"], fresh=True)
+        waited.verdict = _rollout.Verdict("waiting", f"kind {resource['kind']} of {resource['api_version']} is not served", "install its CRD")
+        return
+    obj = cluster.get(served.path(resource.get("namespace"), resource["name"]))
+    condition = resource.get("condition") or []
+    waited.verdict = verdict = _rollout.judge(obj, resource["kind"], condition if isinstance(condition, list) else [condition])
+    if obj is None or verdict.state == "ready" or (resource["kind"] not in _rollout.WORKLOADS and resource["kind"] != "PersistentVolumeClaim"):
+        return
+    if verdict.state == "failed" and resource["kind"] == "Job":
+        waited.verdict = _rollout.Verdict("failed", f"{verdict.message}; its last words: {_rollout.last_words(cluster, obj) or 'none'}", verdict.fix)
+        return
+    cause = _rollout.explain(cluster, obj, resource["kind"])
+    waited.unplaced_since = None if not (cause and cause.unschedulable) else gone if waited.unplaced_since is None else waited.unplaced_since
+    if cause is None:
+        return
+    # Without a place for so long, and nobody at work on a node for it: a later look would find the same.
+    stuck = waited.unplaced_since is not None and gone - waited.unplaced_since >= unschedulable_grace
+    state = "failed" if cause.final or stuck or verdict.state == "failed" else "waiting"
+    waited.verdict = _rollout.Verdict(state, f"{verdict.message}; {cause.found}", cause.fix)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a resource is ready, and if not why. One kind, one meaning; conditions count only for the generation that they were made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._kube import ANY, ApiError, Cluster
+from ._rollout_pods import Cause, cause
+
+Object = Mapping[str, Any]
+WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job", "Pod")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`state` is ready, waiting or failed; `message` says what is seen; `fix` what to do about it."""
+
+    state: str
+    message: str = ""
+    fix: str = ""
+
+
+READY = Verdict("ready")
+
+
+def judge(obj: Object | None, kind: str, wanted: list[Mapping[str, Any]]) -> Verdict:
+    """Verdict on the object alone. `wanted` are conditions {type, status, reason (one or a list)}; without any the kind's own rule applies."""
+    if obj is None:
+        return Verdict("waiting", "does not exist", "see that it was created, and that its kind is served")
+    status, generation = obj.get("status", {}), obj["metadata"].get("generation", 0)
+    if status.get("observedGeneration", generation) < generation:
+        return Verdict("waiting", "its controller has not seen the last change yet", "see that the controller runs")
+    if wanted:
+        return next((v for v in (_condition(obj, w) for w in wanted) if v.state != "ready"), READY)
+    rule = {"Deployment": _deployment, "DaemonSet": _daemon_set, "StatefulSet": _stateful_set, "Job": _job, "Pod": _pod, "PersistentVolumeClaim": _claim}.get(
+        kind
+    )
+    if rule:
+        return rule(obj)
+    return _condition(obj, {"type": "Established" if kind == "CustomResourceDefinition" else "Ready"})
+
+
+def _conditions(obj: Object) -> dict[str, Object]:
+    return {c["type"]: c for c in obj.get("status", {}).get("conditions") or []}
+
+
+def _condition(obj: Object, wanted: Mapping[str, Any]) -> Verdict:
+    kind, status = wanted["type"], str(wanted.get("status") or "True")
+    seen = _conditions(obj).get(kind)
+    if seen is None:
+        return Verdict("waiting", f"has no condition {kind} yet", "see that its controller runs")
+    if seen.get("observedGeneration", 0) and seen["observedGeneration"] < obj["metadata"].get("generation", 0):
+        return Verdict("waiting", f"condition {kind} is about an older generation", "see that its controller runs")
+    told = ": ".join(part for part in (seen.get("reason"), seen.get("message")) if part)
+    reasons = wanted.get("reason")
+    reasons = [reasons] if isinstance(reasons, str) else reasons
+    if seen["status"] != status or (reasons and seen.get("reason") not in reasons):
+        # The conditions beside it often say more than Ready itself.
+        others = [f"{t} is {c['status']}: {c.get('message') or c.get('reason')}" for t, c in _conditions(obj).items() if t != kind and c["status"] == "False"]
+        need = f" (needed {status}{' for ' + ' or '.join(reasons) if reasons else ''})"
+        return Verdict("waiting", "; ".join([f"condition {kind} is {seen['status']}: {told}{need}", *others]), "correct what the message names")
+    return READY
+
+
+def _deployment(obj: Object) -> Verdict:
+    spec, status, conditions = obj["spec"], obj.get("status", {}), _conditions(obj)
+    wanted = spec.get("replicas", 1)
+    failure, progress = conditions.get("ReplicaFailure"), conditions.get("Progressing")
+    if failure and failure["status"] == "True":
+        return Verdict("failed", f"pods cannot be created: {failure.get('message')}", "raise the quota or correct what the admission refuses")
+    if (
+        status.get("updatedReplicas", 0) >= wanted
+        and status.get("availableReplicas", 0) >= wanted
+        and status.get("replicas", 0) <= max(wanted, status.get("updatedReplicas", 0))
+    ):
+        return READY
+    told = f"{status.get('availableReplicas', 0)} of {wanted} replicas available, {status.get('updatedReplicas', 0)} updated"
+    if progress and progress["status"] == "False":
+        return Verdict("failed", f"{told}; {progress.get('message')}", "look at its pods")
+    return Verdict("waiting", told, "look at its pods")
+
+
+def _daemon_set(obj: Object) -> Verdict:
+    status = obj.get("status", {})
+    wanted, ready = status.get("desiredNumberScheduled", 0), min(status.get("numberReady", 0), status.get("updatedNumberScheduled", 0))
+    return READY if ready >= wanted else Verdict("waiting", f"{ready} of {wanted} pods ready", "look at its pods")
+
+
+def _stateful_set(obj: Object) -> Verdict:
+    status, wanted = obj.get("status", {}), obj["spec"].get("replicas", 1)
+    ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", wanted))
+    return READY if ready >= wanted else Verdict("waiting", f"{ready} of {wanted} pods ready", "look at its pods")
+
+
+def _job(obj: Object) -> Verdict:
+    conditions, status = _conditions(obj), obj.get("status", {})
+    if conditions.get("Complete", {}).get("status") == "True":
+        return READY
+    for kind in ("Failed", "FailureTarget"):
+        if conditions.get(kind, {}).get("status") == "True":
+            told = conditions[kind]
+            return Verdict("failed", f"{told.get('reason')}: {told.get('message')}", "read the log of its pod")
+    return Verdict("waiting", f"{status.get('active', 0)} pods at work, {status.get('failed', 0)} failed", "read the log of its pod")
+
+
+def _pod(obj: Object) -> Verdict:
+    phase = obj.get("status", {}).get("phase")
+    if phase == "Failed":
+        return Verdict("failed", f"phase Failed: {obj['status'].get('message') or obj['status'].get('reason') or ''}", "read its log")
+    ready = phase == "Succeeded" or _conditions(obj).get("Ready", {}).get("status") == "True"
+    return READY if ready else Verdict("waiting", f"phase {phase}", "look at its events")
+
+
+def _claim(obj: Object) -> Verdict:
+    phase = obj.get("status", {}).get("phase")
+    if phase == "Lost":
+        return Verdict("failed", "its volume is lost", "restore the volume or make a new claim")
+    return READY if phase == "Bound" else Verdict("waiting", f"phase {phase}", "look at its events: StorageClass, driver, and whether a pod uses it")
+
+
+def explain(cluster: Cluster, obj: Object, kind: str) -> Cause | None:
+    """What the pods (or, for a claim, the events) of a resource that is not ready say; the gravest cause first."""
+    namespace = obj["metadata"].get("namespace", "")
+    if kind == "PersistentVolumeClaim":
+        events = _events(cluster, namespace, obj["metadata"]["name"])
+        last = next((e for e in reversed(events) if e.get("reason") in ("ProvisioningFailed", "FailedBinding")), None)
+        return Cause(last["message"], "correct the StorageClass or its driver") if last else None
+    found = []
+    for pod in _pods(cluster, obj, kind, namespace):
+        name = pod["metadata"]["name"]
+        seen = cause(pod, _events(cluster, namespace, name), lambda container, name=name: _log(cluster, namespace, name, container))
+        if seen:
+            found.append(seen)
+    return max(found, key=lambda c: (c.final, c.unschedulable), default=None)
+
+
+def last_words(cluster: Cluster, obj: Object) -> str:
+    """The last log lines of a failed Job's newest pod."""
+    namespace = obj["metadata"]["namespace"]
+    pods = sorted(_pods(cluster, obj, "Job", namespace, ready_too=True), key=lambda p: p["metadata"]["creationTimestamp"])
+    return _log(cluster, namespace, pods[-1]["metadata"]["name"], pods[-1]["spec"]["containers"][0]["name"], previous=False).strip() if pods else ""
+
+
+def _pods(cluster: Cluster, obj: Object, kind: str, namespace: str, ready_too: bool = False) -> list[Object]:
+    """Pods of the resource that are not ready; of a Deployment only those of its newest revision."""
+    if kind == "Pod":
+        return [obj]
+    selector = ",".join(f"{k}={v}" for k, v in (obj.get("spec", {}).get("selector", {}).get("matchLabels") or {}).items())
+    if not selector:
+        return []
+    pods = (cluster.get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}) or {}).get("items", [])
+    if kind == "Deployment":
+        sets = (cluster.get(f"/apis/apps/v1/namespaces/{namespace}/replicasets", {"labelSelector": selector}) or {}).get("items", [])
+        newest = max(sets, key=lambda s: int(s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0)), default=None)
+        pods = [p for p in pods if newest and any(o["uid"] == newest["metadata"]["uid"] for o in p["metadata"].get("ownerReferences", []))]
+    return [p for p in pods if ready_too or _pod(p).state != "ready"]
+
+
+def _events(cluster: Cluster, namespace: str, name: str) -> list[Object]:
+    try:
+        listed = cluster.get(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": f"involvedObject.name={name}"})
+    except ApiError:  # who may not read events still learns what the status says
+        return []
+    return sorted((listed or {}).get("items", []), key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
+
+
+def _log(cluster: Cluster, namespace: str, pod: str, container: str, previous: bool = True) -> str:
+    asked = {"container": container, "tailLines": 5, **({"previous": "true"} if previous else {})}
+    try:
+        return cluster.request("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", asked, accept=ANY)
+    except ApiError:
+        return _log(cluster, namespace, pod, container, previous=False) if previous else ""

@@ -54,8 +54,13 @@ class ActionModule(ActionBase):
             with _kube.environment(task_environment):
                 batch = _apply_batch.load(_kube.connect(params), params["definitions"], options, absent)
                 leftovers = _apply_prune.find(batch)
-                (_apply_absent if absent else _apply_present).run(batch)
-                _apply_prune.delete(batch, leftovers)
+                if absent:
+                    # Deleted in reverse order, so the leftovers go first: a Job must be gone before the claim that it uses can be.
+                    batch.items += leftovers
+                    _apply_absent.run(batch)
+                else:
+                    _apply_present.run(batch)
+                    _apply_prune.delete(batch, leftovers)
         except _apply_batch.Refused as refused:
             return {**result, **refused.result, "failed": True, "msg": str(refused), "problems": refused.rows}
         except (_kube.KubeError, _kube.ApiError) as error:

@@ -68,6 +68,12 @@ def test_prune_with_absent_removes_all_of_a_selector(apply, cluster):
     assert apply("apply", definitions=[], state="absent", prune=[SELECTOR])["changed"] is False
 
 
+def test_with_absent_the_leftovers_go_first(apply):
+    apply("apply", definitions=[config_map("claim"), config_map("job")])
+    gone = apply("apply", definitions=[config_map("claim")], state="absent", prune=[SELECTOR], wait_deleted=30)
+    assert [(row["name"], row["action"]) for row in gone["objects"]] == [("job", "deleted"), ("claim", "deleted")]
+
+
 def test_a_kind_that_is_not_served_has_no_leftovers(apply):
     selector = {"api_version": "example.org/v1", "kind": "Nothing", "label_selector": "a=b"}
     assert apply("apply", definitions=[config_map("six")], prune=[selector])["changed"] is True

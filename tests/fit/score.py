@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Score the fit arithmetic on start-ups that vLLM logged.
 
-    tests/fit/score.py --points FILE [--configs FILE] [--json]
+    tests/fit/score.py [--points FILE] [--configs FILE] [--json]
 
-FILE holds a list of points; README.md says the fields. A point whose model or GPU is not known, or that lacks a setting that the sum needs, is named and
-counted, not scored. `--configs` adds configs (name -> config.json) to the built-in table. Standard library only.
+FILE holds a list of points; README.md says the fields. Without it the collected start-ups beside the clone are scored, else points.json.
+A point whose model or GPU is not known, or that lacks a setting that the sum needs, is named and counted, not scored. `--configs` adds configs
+(name -> config.json) to the built-in table. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import reso
 
 NEW = (0, 10)
 SUFFIXES = re.compile(r"(-FP8-dynamic|-FP8|-AWQ|-GPTQ-Int4|-Instruct|-it|-hf|-quantized\.w\w+)$", re.IGNORECASE)
+
+
+def default_points() -> Path:
+    """The collected start-ups beside the clone, else the few that are part of it."""
+    collected = ROOT.parent / "shared" / "facts" / "data" / "ground_truth.json"
+    return collected if collected.exists() else Path(__file__).with_name("points.json")
 
 
 class Unscorable(Exception):
@@ -182,7 +189,7 @@ def _text(result: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", required=True, type=Path, help="JSON list of start-ups")
+    parser.add_argument("--points", type=Path, default=default_points(), help="JSON list of start-ups (default: %(default)s)")
     parser.add_argument("--configs", type=Path, help="JSON object: model name -> config.json")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     options = parser.parse_args()

@@ -26,7 +26,7 @@ from ansible_collections.llmops.eks.plugins.module_utils import _data, _fit  # n
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, version  # noqa: E402
 
 NEW = (0, 10)
-SUFFIXES = re.compile(r"(-FP8-dynamic|-FP8|-AWQ|-GPTQ-Int4|-Instruct|-it|-hf|-quantized\.w\w+)$", re.IGNORECASE)
+SUFFIXES = re.compile(r"(-FP8-dynamic|-0528|-FP8|-AWQ|-GPTQ-Int4|-Instruct|-it|-hf|-quantized\.w\w+)$", re.IGNORECASE)
 
 
 def default_points() -> Path:
@@ -44,10 +44,11 @@ def find_model(name: str, configs: dict[str, Any], quantisation: str | None) -> 
     candidates, short = [name], name
     while (shorter := SUFFIXES.sub("", short)) != short:
         candidates.append(short := shorter)
+    candidates += [candidate.split("/")[0] + "/Meta-" + candidate.split("/")[-1] for candidate in candidates]
     by_last = {key.split("/")[-1].lower(): key for key in configs}
     for candidate in candidates:
         key = candidate if candidate in configs else by_last.get(candidate.split("/")[-1].lower())
-        for suffix in ("", "-Instruct", "-it"):
+        for suffix in ("", "-Instruct", "-it", "-FP8"):
             found = key or by_last.get((candidate + suffix).split("/")[-1].lower())
             if found:
                 config = {k: v for k, v in configs[found].items() if k not in ("quant_method", "quant_fmt", "quantization_config")}

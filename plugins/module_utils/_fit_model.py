@@ -142,6 +142,8 @@ class ModelDescription:
         kv_heads = text.get("num_key_value_heads") or heads
         head_dim = text.get("head_dim") or text["hidden_size"] // heads
         attention, reasons = _attention(text, facts, kv_heads, head_dim)
+        if all(kind.kind == "linear" for kind in attention):
+            raise ModelError(f"{name or 'the model'}: {source} describes no attention layer; models without any are not covered")
         quantisation, reason = (quantisation, []) if quantisation else _quantisation(text, name)
         layers = text.get("num_hidden_layers") or len(pattern)
         experts, dense = _experts(text, facts, layers)

@@ -68,6 +68,12 @@ def test_a_config_that_lacks_fields_is_refused_by_name():
         _fit.ModelDescription.from_config({"architectures": ["LlamaForCausalLM"], "num_attention_heads": 32, "vocab_size": 1}, name="broken")
 
 
+def test_a_model_without_attention_is_refused():
+    config = {"architectures": ["NemotronHForCausalLM"], "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 128, "hybrid_override_pattern": "M-M-"}
+    with pytest.raises(_fit.ModelError, match="no attention layer"):
+        _fit.ModelDescription.from_config({**config, "mamba_num_heads": 4, "mamba_head_dim": 16, "ssm_state_size": 16})
+
+
 def test_a_gpu_that_is_not_in_the_table_needs_its_memory():
     with pytest.raises(_fit.UnknownGpu, match="visible memory"):
         _fit.find_gpu("MI300X")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python -m sandbox COMMAND``: the command line of the sandbox."""
+
 from __future__ import annotations
 
 import argparse

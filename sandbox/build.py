@@ -8,6 +8,7 @@ needs neither Go nor a container engine. The cache is ``$LLMOPS_EKS_CACHE`` or `
     <cache>/sandbox-<key>/share/    CRDs and charts that the modules carry
     <cache>/go/                     toolchain, module and build cache while a build runs (removed after a full build)
 """
+
 from __future__ import annotations
 
 import hashlib

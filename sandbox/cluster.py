@@ -7,6 +7,7 @@
 It is the real Kubernetes, compiled from source (`build.py`). It differs from EKS' control plane in this: no cloud controller, no
 admission webhooks of EKS, RBAC for certificates instead of IAM access entries, no API priority and fairness, data lost on `stop`.
 """
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start, look at and stop the whole sandbox."""
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the sandbox itself puts into its cluster at the start, as Kubernetes objects in plain dicts."""
+
 from __future__ import annotations
 
 from pathlib import Path

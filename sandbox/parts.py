@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The programs of the sandbox besides the control plane: how each is started and where it says that it works."""
+
 from __future__ import annotations
 
 import sys

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TCP ports on 127.0.0.1 for the parts of the sandbox."""
+
 from __future__ import annotations
 
 import random

@@ -3,6 +3,7 @@
 
 A process is known by pid, start time and command line together, so that a pid that the system gave to somebody else is never signalled.
 """
+
 from __future__ import annotations
 
 import contextlib

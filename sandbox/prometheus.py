@@ -7,6 +7,7 @@
 
 After a change: POST <Prometheus>/-/reload. Nothing scrapes a pod that no monitor selects, as on a cluster with the Prometheus operator.
 """
+
 from __future__ import annotations
 
 from pathlib import Path

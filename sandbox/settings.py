@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the sandbox keeps its files, what it is called, and what people and tools need to use it."""
+
 from __future__ import annotations
 
 import os

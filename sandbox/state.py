@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sandbox's memory between two commands: `<directory>/state.json`, and the lock that keeps two commands from changing it at once."""
+
 from __future__ import annotations
 
 import fcntl

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Count the mutating calls that people and their tools made: at the API server from its audit log, at AWS from the double's record."""
+
 from __future__ import annotations
 
 import json

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """llmops.eks.apply, documented in plugins/modules/apply.py. The only place of the collection that writes to Kubernetes."""
+
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase

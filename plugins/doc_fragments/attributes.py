@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What every plugin of the collection says about itself: extends_documentation_fragment: llmops.eks.attributes[.controller|.k8s|.aws]"""
+
 from __future__ import annotations
 
 

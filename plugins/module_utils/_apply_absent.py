@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """state: absent. Delete in reverse order; keep namespaces and CRDs that still hold what others put there."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One call of llmops.eks.apply: its options, its objects with their kinds, its result."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping

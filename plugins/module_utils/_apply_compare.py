@@ -5,6 +5,7 @@ The live object lists in metadata.managedFields what our manager applied last ti
 Nothing changes if the manifest names exactly those fields and all values are the live ones. A "no" is certain to be right only when it is
 `True` here; every doubt returns False, and a dry run then decides.
 """
+
 from __future__ import annotations
 
 import json

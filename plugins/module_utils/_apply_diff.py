@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a user sees of a change: YAML text of the object before and after, without what the server keeps for itself, and without secrets."""
+
 from __future__ import annotations
 
 import functools

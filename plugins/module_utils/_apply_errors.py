@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Turn refusals of the API server into rows that name object, field and cure."""
+
 from __future__ import annotations
 
 import json
@@ -26,7 +27,7 @@ INSTALLERS = {
 UNKNOWN_FIELD = re.compile(r'(?P<a>\.[^\s:]+): field not declared in schema|unknown field "(?P<b>[^"]+)"')
 WRONG_TYPE = re.compile(r"(?P<path>\.[^\s:]+): expected (?P<want>[^,]+), got (?:&?value\.\w+\{Value:(?P<value>.*?)\}|(?P<type>\w+))")
 CONFLICT = re.compile(r'conflict with "(?P<manager>[^"]*)"(?: with subresource "(?P<subresource>[^"]*)")?')
-LIST_KEYS = re.compile(r'\[(?P<keys>[^\]]+)\]')
+LIST_KEYS = re.compile(r"\[(?P<keys>[^\]]+)\]")
 
 
 def missing_kind(subject: str, api_version: str, kind: str) -> dict[str, str]:
@@ -47,7 +48,10 @@ def rows(error: ApiError, subject: str, manifest: Mapping[str, Any], live: Mappi
     if types := list(WRONG_TYPE.finditer(error.message)):
         return [
             problem(
-                "field_type", subject, f"{m['path']} of another type{'' if secret else ' (' + (m['value'] or m['type']) + ')'}", f"a value of type {m['want']}",
+                "field_type",
+                subject,
+                f"{m['path']} of another type{'' if secret else ' (' + (m['value'] or m['type']) + ')'}",
+                f"a value of type {m['want']}",
                 "quote it for a string, leave quotes away for a number or bool",
             )
             for m in types
@@ -79,7 +83,10 @@ def _conflict(cause: Mapping[str, str], subject: str, manifest: Mapping[str, Any
         return "" if secret or not known else f" = {json.dumps(value)}"
 
     return problem(
-        "field_conflict", subject, f"{path}{shown(live)}, owned by {manager}", f"{path}{shown(manifest)}",
+        "field_conflict",
+        subject,
+        f"{path}{shown(live)}, owned by {manager}",
+        f"{path}{shown(manifest)}",
         "drop the field from the manifest, or set force_conflicts: true to take it over",
     )
 
@@ -93,7 +100,7 @@ def lookup(obj: Any, path: str) -> tuple[bool, Any]:
         fitting = [key for key in obj if path == f".{key}" or path.startswith((f".{key}.", f".{key}["))]
         if fitting:
             key = max(fitting, key=len)
-            return lookup(obj[key], path[len(key) + 1:])
+            return lookup(obj[key], path[len(key) + 1 :])
     elif isinstance(obj, list) and (part := LIST_KEYS.match(path)):
         try:
             keys = {name: json.loads(value) for name, _, value in (pair.partition("=") for pair in part["keys"].split(","))}
@@ -101,5 +108,5 @@ def lookup(obj: Any, path: str) -> tuple[bool, Any]:
             return False, None
         found = [item for item in obj if isinstance(item, Mapping) and all(item.get(k, v) == v for k, v in keys.items())]
         if len(found) == 1:
-            return lookup(found[0], path[part.end():])
+            return lookup(found[0], path[part.end() :])
     return False, None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what the user wrote to plain manifests, with every error of shape that can be seen without a cluster."""
+
 from __future__ import annotations
 
 import base64
@@ -103,7 +104,10 @@ def _check(manifest: Any, number: int) -> list[dict[str, str]]:
             shown = "" if manifest["kind"] == "Secret" else f" ({value})"
             rows.append(
                 problem(
-                    "string", label(manifest), f"a {type(value).__name__}{shown} at {path}", f"a string, as everywhere in {holder}",
+                    "string",
+                    label(manifest),
+                    f"a {type(value).__name__}{shown} at {path}",
+                    f"a string, as everywhere in {holder}",
                     "put it into quotes, or add `| string` and quotes in the template",
                 )
             )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """state: present. Read everything, rehearse what may differ, and only when all of it is accepted write what does differ."""
+
 from __future__ import annotations
 
 import re
@@ -89,8 +90,10 @@ def _decide(batch: Batch, item: Item, missing_namespaces: set[str], forthcoming:
         return []
     homeless = item.namespace in missing_namespaces
     try:
-        after = _rehearse_elsewhere(batch, item) if homeless else batch.cluster.apply(
-            item.path, item.manifest, options.field_manager, options.force_conflicts, dry_run=True
+        after = (
+            _rehearse_elsewhere(batch, item)
+            if homeless
+            else batch.cluster.apply(item.path, item.manifest, options.field_manager, options.force_conflicts, dry_run=True)
         )
     except ApiError as error:
         awaited = item.live is None and set(NOT_FOUND.findall(error.message)) & forthcoming

@@ -3,6 +3,7 @@
 
 Who logs in, and how, is kubernetes.core's: its options, its environment variables and their order. Controller side only.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -90,26 +91,11 @@ class Cluster:
         self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None, content_type: str = "application/json", accept: str = ""
     ) -> Any:
         """Send one request, return the parsed answer. Raises ApiError for an answer that is no success, KubeError for none."""
-        response = self._send(method, path, query, body, content_type, accept, READ_SECONDS)
+        response = self._send(method, path, query, body, content_type, accept)
         raw = response.data
         if response.status >= 400:
             raise ApiError(method, path, response.status, _status(raw))
         return raw.decode(errors="replace") if accept == ANY else json.loads(raw)
-
-    def watch(self, path: str, query: Mapping[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
-        """Yield watch events for at most `seconds`. Raises ApiError 410 when the resource version is too old."""
-        asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": max(1, int(seconds))}
-        response = self._send("GET", path, asked, None, "application/json", "", seconds + READ_SECONDS, preload=False)
-        try:
-            if response.status >= 400:
-                raise ApiError("GET", path, response.status, _status(response.data))
-            for line in _lines(response):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise ApiError("GET", path, event["object"].get("code", 500), event["object"])
-                yield event
-        finally:
-            response.close()
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """GET, with None for 404."""
@@ -140,9 +126,7 @@ class Cluster:
         query = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
         return self.request("PATCH", path, query, body, APPLY_PATCH)
 
-    def _send(
-        self, method: str, path: str, query: Mapping[str, Any] | None, body: Any, content_type: str, accept: str, read_seconds: float, preload: bool = True
-    ) -> Any:
+    def _send(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any, content_type: str, accept: str) -> Any:
         counted = "DRY" if query and "dryRun" in query else method
         self.calls[counted] = self.calls.get(counted, 0) + 1
         headers = {**self.client.default_headers, "Accept": accept or "application/json", "User-Agent": "llmops.eks"}
@@ -157,10 +141,9 @@ class Cluster:
                 self.host + path + ("?" + urlencode(query) if query else ""),
                 body=None if body is None else json.dumps(body),
                 headers=headers,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
                 # 429 is the API server's own "later", with the seconds in Retry-After.
                 retries=urllib3.Retry(connect=1, read=1, status=5, other=0, redirect=0, status_forcelist=[429], allowed_methods=None, raise_on_status=False),
-                preload_content=preload,
             )
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
@@ -227,10 +210,3 @@ def _status(raw: bytes) -> dict[str, Any]:
     except ValueError:
         return {"message": raw.decode(errors="replace")[:300]}
     return body if isinstance(body, dict) else {"message": str(body)}
-
-
-def _lines(response: Any) -> Iterator[bytes]:
-    rest = b""
-    for chunk in response.stream(amt=None, decode_content=True):
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line for line in lines if line.strip())

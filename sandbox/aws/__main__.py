@@ -3,6 +3,7 @@
 
 Prints ``ready`` when it serves; ends on SIGTERM or SIGINT.
 """
+
 from __future__ import annotations
 
 import argparse

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the operations of this package are written with: the call, the error, the registry and the pages of a list."""
+
 from __future__ import annotations
 
 import json

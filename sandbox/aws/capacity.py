@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """EC2: where instance types are offered, spot placement scores, capacity reservations and capacity blocks."""
+
 from __future__ import annotations
 
 import datetime as dt
@@ -97,12 +98,22 @@ def describe_capacity_block_offerings(call: Call, params: dict[str, Any]) -> dic
         raise AwsError("InvalidParameterValue", f"Instance type {kind} is not supported for Capacity Blocks")
     start = (dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).replace(hour=11, minute=30, second=0, microsecond=0)
     fee = call.state.prices.get(kind, 0) * count * hours
-    rows = [{
-        "CapacityBlockOfferingId": f"cb-{zlib.crc32(f'{kind}/{o["Location"]}/{count}/{hours}'.encode()):017x}", "InstanceType": kind,
-        "AvailabilityZone": o["Location"], "InstanceCount": count, "StartDate": start, "EndDate": start + dt.timedelta(hours=hours),
-        "CapacityBlockDurationHours": hours, "CapacityBlockDurationMinutes": hours * 60, "UpfrontFee": f"{fee:.2f}", "CurrencyCode": "USD",
-        "Tenancy": "default",
-    } for o in offerings(call, "availability-zone", {"instance-type": [kind]})]
+    rows = [
+        {
+            "CapacityBlockOfferingId": f"cb-{zlib.crc32(f'{kind}/{o["Location"]}/{count}/{hours}'.encode()):017x}",
+            "InstanceType": kind,
+            "AvailabilityZone": o["Location"],
+            "InstanceCount": count,
+            "StartDate": start,
+            "EndDate": start + dt.timedelta(hours=hours),
+            "CapacityBlockDurationHours": hours,
+            "CapacityBlockDurationMinutes": hours * 60,
+            "UpfrontFee": f"{fee:.2f}",
+            "CurrencyCode": "USD",
+            "Tenancy": "default",
+        }
+        for o in offerings(call, "availability-zone", {"instance-type": [kind]})
+    ]
     items, token = page(rows, params, keys=_KEYS)
     return {"CapacityBlockOfferings": items, "NextToken": token}
 

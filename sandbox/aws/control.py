@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Client of the AWS double's control API, for tests. Standard library only."""
+
 from __future__ import annotations
 
 import json

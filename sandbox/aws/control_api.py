@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The HTTP API under /sandbox/ through which tests look at the double and break it. `control.Control` is its client; README.md lists it."""
+
 from __future__ import annotations
 
 import datetime as dt
@@ -28,7 +29,7 @@ class ControlError(ValueError):
 
 def control(state: State, method: str, path: str, query: str, body: bytes) -> tuple[int, Any]:
     """Answer one request: HTTP status and a JSON value."""
-    name = path[len(PREFIX):].strip("/")
+    name = path[len(PREFIX) :].strip("/")
     try:
         if method == "GET" and name == "calls":
             return 200, _calls(state, parse_qs(query))
@@ -63,19 +64,37 @@ def _quota(state: State, quota_code: str, value: float | None = None, pending: f
     quota.value, quota.pending, quota.usage = value, pending, usage
     if usage is not None:
         dimensions = {"Class": quota.usage_class, "Resource": "vCPU", "Service": "EC2", "Type": "Resource"}
-        cloudwatch_backends[ACCOUNT][state.region].put_metric_data("AWS/Usage", [{
-            "MetricName": "ResourceCount", "Value": usage, "Timestamp": utcnow(), "Unit": "None",
-            "Dimensions": [{"Name": k, "Value": v} for k, v in dimensions.items()],
-        }])
+        cloudwatch_backends[ACCOUNT][state.region].put_metric_data(
+            "AWS/Usage",
+            [
+                {
+                    "MetricName": "ResourceCount",
+                    "Value": usage,
+                    "Timestamp": utcnow(),
+                    "Unit": "None",
+                    "Dimensions": [{"Name": k, "Value": v} for k, v in dimensions.items()],
+                }
+            ],
+        )
 
 
-def _fail(state: State, operation: str = "", code: str = "", message: str = "", status: int | None = None, times: int = 1,
-          nodegroup: str = "", nodegroup_status: str = "", issues: list | None = None, update_errors: list | None = None) -> None:
+def _fail(
+    state: State,
+    operation: str = "",
+    code: str = "",
+    message: str = "",
+    status: int | None = None,
+    times: int = 1,
+    nodegroup: str = "",
+    nodegroup_status: str = "",
+    issues: list | None = None,
+    update_errors: list | None = None,
+) -> None:
     if bool(operation) == bool(nodegroup):
-        raise ControlError("needed either operation (\"eks:CreateNodegroup\") with code and message, or nodegroup with nodegroup_status or update_errors")
+        raise ControlError('needed either operation ("eks:CreateNodegroup") with code and message, or nodegroup with nodegroup_status or update_errors')
     if operation:
         if ":" not in operation or not code:
-            raise ControlError(f"operation: found {operation!r} with code {code!r}; needed \"<boto3 service>:<Operation>\" and an error code")
+            raise ControlError(f'operation: found {operation!r} with code {code!r}; needed "<boto3 service>:<Operation>" and an error code')
         state.failures.append(Failure(operation, code, message, status, times))
         return
     if nodegroup_status not in ("", "CREATE_FAILED", "DEGRADED") or not (nodegroup_status or update_errors):
@@ -94,8 +113,11 @@ def _offering(state: State, instance_type: str, zone: str, offered: bool) -> Non
 
 def _subnet_ips(state: State, subnet: str, available: int) -> None:
     """`subnet`: id of a subnet, or a zone to mean the seeded subnet in it."""
-    mine = [s for s in ec2_backends[ACCOUNT][state.region].describe_subnets()
-            if s.id == subnet or (s.availability_zone == subnet and any(t["key"] == "karpenter.sh/discovery" for t in s.get_tags()))]
+    mine = [
+        s
+        for s in ec2_backends[ACCOUNT][state.region].describe_subnets()
+        if s.id == subnet or (s.availability_zone == subnet and any(t["key"] == "karpenter.sh/discovery" for t in s.get_tags()))
+    ]
     if not mine:
         raise ControlError(f"subnet: found {subnet}; needed the id of a subnet or a zone with a subnet tagged karpenter.sh/discovery")
     for item in mine:
@@ -132,8 +154,15 @@ def _capacity(state: State, reservations: list | None = None, blocks: list | Non
         setattr(state, name, [{k: dt.datetime.fromisoformat(v) if k.endswith("Date") else v for k, v in row.items()} for row in rows])
 
 
-def _cluster(state: State, name: str = "", version: str | None = None, endpoint: str | None = None, authentication_mode: str | None = None,
-             auto_mode: bool | None = None, status: str | None = None) -> None:
+def _cluster(
+    state: State,
+    name: str = "",
+    version: str | None = None,
+    endpoint: str | None = None,
+    authentication_mode: str | None = None,
+    auto_mode: bool | None = None,
+    status: str | None = None,
+) -> None:
     cluster = eks_backends[ACCOUNT][state.region].clusters.get(name or state.cluster)
     if cluster is None:
         raise ControlError(f"name: found no cluster {name}; needed an existing one")
@@ -141,15 +170,28 @@ def _cluster(state: State, name: str = "", version: str | None = None, endpoint:
         raise ControlError(f"version: found {version}; needed one of {', '.join(VERSIONS)}")
     if authentication_mode not in (None, *AUTHENTICATION_MODES):
         raise ControlError(f"authentication_mode: found {authentication_mode}; needed one of {', '.join(AUTHENTICATION_MODES)}")
-    changes = {"version": version, "endpoint": endpoint, "status": status,
-               "access_config": authentication_mode and {"authenticationMode": authentication_mode},
-               "compute_config": None if auto_mode is None else {"enabled": auto_mode}}
+    changes = {
+        "version": version,
+        "endpoint": endpoint,
+        "status": status,
+        "access_config": authentication_mode and {"authenticationMode": authentication_mode},
+        "compute_config": None if auto_mode is None else {"enabled": auto_mode},
+    }
     for key, value in changes.items():
         if value is not None:
             setattr(cluster, key, value)
 
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
-    "reset": _reset, "settle": _settle, "quota": _quota, "fail": _fail, "offering": _offering, "subnet-ips": _subnet_ips, "price": _price,
-    "deny": _deny, "spot-score": _spot_score, "capacity": _capacity, "cluster": _cluster,
+    "reset": _reset,
+    "settle": _settle,
+    "quota": _quota,
+    "fail": _fail,
+    "offering": _offering,
+    "subnet-ips": _subnet_ips,
+    "price": _price,
+    "deny": _deny,
+    "spot-score": _spot_score,
+    "capacity": _capacity,
+    "cluster": _cluster,
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """EKS: access entries with their policies, and pod identity associations."""
+
 from __future__ import annotations
 
 import re
@@ -17,8 +18,14 @@ from sandbox.aws.state import ACCOUNT
 TYPES = ("STANDARD", "EC2_LINUX", "EC2_WINDOWS", "FARGATE_LINUX", "EC2", "HYBRID_LINUX", "HYPERPOD_LINUX")
 # Types for nodes have the user name and groups that EKS gives them; only standard and EC2 (Auto Mode) entries take policies.
 NODE_USERNAME = "system:node:{{EC2PrivateDNSName}}"
-NODE_GROUPS = {"EC2_LINUX": ["system:nodes"], "EC2_WINDOWS": ["system:nodes", "eks:kube-proxy-windows"], "FARGATE_LINUX": [], "HYBRID_LINUX": ["system:nodes"],
-               "HYPERPOD_LINUX": ["system:nodes"], "EC2": ["system:nodes"]}
+NODE_GROUPS = {
+    "EC2_LINUX": ["system:nodes"],
+    "EC2_WINDOWS": ["system:nodes", "eks:kube-proxy-windows"],
+    "FARGATE_LINUX": [],
+    "HYBRID_LINUX": ["system:nodes"],
+    "HYPERPOD_LINUX": ["system:nodes"],
+    "EC2": ["system:nodes"],
+}
 PRINCIPAL = re.compile(r"^arn:aws[a-z-]*:iam::\d{12}:(role|user)/.+$")
 POLICY = re.compile(r"^arn:aws[a-z-]*:eks::aws:cluster-access-policy/\w+$")
 
@@ -31,8 +38,15 @@ class AccessEntry:
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def make_entry(call: Call, cluster: Cluster, principal: str, kind: str = "STANDARD", username: str | None = None, groups: list[str] | None = None,
-               tags: dict[str, str] | None = None) -> AccessEntry:
+def make_entry(
+    call: Call,
+    cluster: Cluster,
+    principal: str,
+    kind: str = "STANDARD",
+    username: str | None = None,
+    groups: list[str] | None = None,
+    tags: dict[str, str] | None = None,
+) -> AccessEntry:
     """Store a new access entry with EKS' defaults."""
     stamp = now()
     role = principal.split(":")[-1]
@@ -40,11 +54,19 @@ def make_entry(call: Call, cluster: Cluster, principal: str, kind: str = "STANDA
         username = NODE_USERNAME if kind != "STANDARD" else principal
         if kind == "STANDARD" and role.startswith("role/"):
             username = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.rsplit('/', 1)[-1]}/{{{{SessionName}}}}"
-    entry = AccessEntry({
-        "clusterName": cluster.name, "principalArn": principal, "kubernetesGroups": groups if groups is not None else NODE_GROUPS.get(kind, []),
-        "accessEntryArn": arn(call, "access-entry", cluster.name, role.split("/")[0], ACCOUNT, role.rsplit("/", 1)[-1], str(uuid.uuid4())),
-        "createdAt": stamp, "modifiedAt": stamp, "tags": tags or {}, "username": username, "type": kind,
-    })
+    entry = AccessEntry(
+        {
+            "clusterName": cluster.name,
+            "principalArn": principal,
+            "kubernetesGroups": groups if groups is not None else NODE_GROUPS.get(kind, []),
+            "accessEntryArn": arn(call, "access-entry", cluster.name, role.split("/")[0], ACCOUNT, role.rsplit("/", 1)[-1], str(uuid.uuid4())),
+            "createdAt": stamp,
+            "modifiedAt": stamp,
+            "tags": tags or {},
+            "username": username,
+            "type": kind,
+        }
+    )
     extras(cluster).access_entries[principal] = entry
     return entry
 
@@ -122,8 +144,12 @@ def associate_access_policy(call: Call, params: dict[str, Any]) -> dict[str, Any
     if scope.get("type") == "namespace" and not scope.get("namespaces"):
         raise invalid("Namespaces must be given for an access scope of type namespace.", clusterName=params["clusterName"])
     first = entry.policies.get(policy, {}).get("associatedAt", now())
-    entry.policies[policy] = {"policyArn": policy, "accessScope": {"type": scope["type"], "namespaces": scope.get("namespaces", [])},
-                              "associatedAt": first, "modifiedAt": now()}
+    entry.policies[policy] = {
+        "policyArn": policy,
+        "accessScope": {"type": scope["type"], "namespaces": scope.get("namespaces", [])},
+        "associatedAt": first,
+        "modifiedAt": now(),
+    }
     return {"clusterName": params["clusterName"], "principalArn": params["principalArn"], "associatedAccessPolicy": entry.policies[policy]}
 
 
@@ -167,9 +193,17 @@ def create_pod_identity_association(call: Call, params: dict[str, Any]) -> dict[
     if "targetRoleArn" in optional:
         optional["externalId"] = str(uuid.uuid4())
     associations[ident] = {
-        "clusterName": cluster.name, "namespace": subject[0], "serviceAccount": subject[1], "roleArn": params["roleArn"],
-        "associationArn": arn(call, "podidentityassociation", cluster.name, ident), "associationId": ident, "tags": params.get("tags", {}),
-        "createdAt": stamp, "modifiedAt": stamp, "disableSessionTags": params.get("disableSessionTags", False), **optional,
+        "clusterName": cluster.name,
+        "namespace": subject[0],
+        "serviceAccount": subject[1],
+        "roleArn": params["roleArn"],
+        "associationArn": arn(call, "podidentityassociation", cluster.name, ident),
+        "associationId": ident,
+        "tags": params.get("tags", {}),
+        "createdAt": stamp,
+        "modifiedAt": stamp,
+        "disableSessionTags": params.get("disableSessionTags", False),
+        **optional,
     }
     return {"association": associations[ident]}
 
@@ -181,9 +215,11 @@ def describe_pod_identity_association(call: Call, params: dict[str, Any]) -> dic
 
 @answers("eks", "ListPodIdentityAssociations")
 def list_pod_identity_associations(call: Call, params: dict[str, Any]) -> dict[str, Any]:
-    rows = [{k: a[k] for k in ("clusterName", "namespace", "serviceAccount", "associationArn", "associationId")}
-            for a in extras(find_cluster(call, params["clusterName"])).associations.values()
-            if all(a[k] == params[k] for k in ("namespace", "serviceAccount") if k in params)]
+    rows = [
+        {k: a[k] for k in ("clusterName", "namespace", "serviceAccount", "associationArn", "associationId")}
+        for a in extras(find_cluster(call, params["clusterName"])).associations.values()
+        if all(a[k] == params[k] for k in ("namespace", "serviceAccount") if k in params)
+    ]
     items, token = page(rows, params)
     return {"associations": items, "nextToken": token}
 

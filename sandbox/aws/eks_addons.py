@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """EKS: add-ons, as records only; no pod of an add-on runs anywhere."""
+
 from __future__ import annotations
 
 import time
@@ -51,12 +52,24 @@ def create_addon(call: Call, params: dict[str, Any]) -> dict[str, Any]:
         raise eks_error("ResourceInUseException", "Addon already exists.", clusterName=cluster.name, addonName=name)
     stamp, namespace = now(), params.get("namespaceConfig", {}).get("namespace", FACTS["addons"][name]["namespace"])
     optional = {k: params[k] for k in ("serviceAccountRoleArn", "configurationValues") if k in params}
-    addons[name] = Addon({
-        "addonName": name, "clusterName": cluster.name, "status": "CREATING", "addonVersion": params.get("addonVersion", FACTS["addons"][name]["version"]),
-        "health": {"issues": []}, "addonArn": arn(call, "addon", cluster.name, name, str(uuid.uuid4())), "createdAt": stamp, "modifiedAt": stamp,
-        "tags": params.get("tags", {}), "namespaceConfig": {"namespace": namespace},
-        "publisher": "eks", "owner": "aws", **optional,
-    }, time.monotonic())
+    addons[name] = Addon(
+        {
+            "addonName": name,
+            "clusterName": cluster.name,
+            "status": "CREATING",
+            "addonVersion": params.get("addonVersion", FACTS["addons"][name]["version"]),
+            "health": {"issues": []},
+            "addonArn": arn(call, "addon", cluster.name, name, str(uuid.uuid4())),
+            "createdAt": stamp,
+            "modifiedAt": stamp,
+            "tags": params.get("tags", {}),
+            "namespaceConfig": {"namespace": namespace},
+            "publisher": "eks",
+            "owner": "aws",
+            **optional,
+        },
+        time.monotonic(),
+    )
     return {"addon": addons[name].body}
 
 
@@ -82,12 +95,25 @@ def delete_addon(call: Call, params: dict[str, Any]) -> dict[str, Any]:
 @answers("eks", "DescribeAddonVersions")
 def describe_addon_versions(_call: Call, params: dict[str, Any]) -> dict[str, Any]:
     versions = [params["kubernetesVersion"]] if params.get("kubernetesVersion") else list(VERSIONS)
-    rows = [{
-        "addonName": name, "type": fact["type"], "publisher": "eks", "owner": "aws", "defaultNamespace": fact["namespace"],
-        "addonVersions": [{
-            "addonVersion": fact["version"], "architecture": ["amd64", "arm64"], "computeTypes": ["ec2"], "requiresConfiguration": False,
-            "compatibilities": [{"clusterVersion": v, "platformVersions": ["*"], "defaultVersion": True} for v in versions],
-        }],
-    } for name, fact in FACTS["addons"].items() if name == params.get("addonName", name)]
+    rows = [
+        {
+            "addonName": name,
+            "type": fact["type"],
+            "publisher": "eks",
+            "owner": "aws",
+            "defaultNamespace": fact["namespace"],
+            "addonVersions": [
+                {
+                    "addonVersion": fact["version"],
+                    "architecture": ["amd64", "arm64"],
+                    "computeTypes": ["ec2"],
+                    "requiresConfiguration": False,
+                    "compatibilities": [{"clusterVersion": v, "platformVersions": ["*"], "defaultVersion": True} for v in versions],
+                }
+            ],
+        }
+        for name, fact in FACTS["addons"].items()
+        if name == params.get("addonName", name)
+    ]
     items, token = page(rows, params)
     return {"addons": items, "nextToken": token}

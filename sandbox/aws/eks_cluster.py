@@ -3,6 +3,7 @@
 
 What is ours hangs on moto's Cluster object, so it goes when moto's cluster goes.
 """
+
 from __future__ import annotations
 
 import datetime as dt
@@ -86,17 +87,29 @@ def describe_cluster_versions(call: Call, params: dict[str, Any]) -> dict[str, A
             status = "EXTENDED_SUPPORT"
         else:
             status = "UNSUPPORTED"
-        rows.append({
-            "clusterVersion": v["version"], "clusterType": "eks", "defaultPlatformVersion": "eks.1", "defaultVersion": v["version"] == FACTS["default_version"],
-            "releaseDate": dates["released"], "endOfStandardSupportDate": dates["end_of_standard_support"],
-            "endOfExtendedSupportDate": dates["end_of_extended_support"], "status": status.lower().replace("_", "-"), "versionStatus": status,
-            "kubernetesPatchVersion": v["patch"],
-        })
+        rows.append(
+            {
+                "clusterVersion": v["version"],
+                "clusterType": "eks",
+                "defaultPlatformVersion": "eks.1",
+                "defaultVersion": v["version"] == FACTS["default_version"],
+                "releaseDate": dates["released"],
+                "endOfStandardSupportDate": dates["end_of_standard_support"],
+                "endOfExtendedSupportDate": dates["end_of_extended_support"],
+                "status": status.lower().replace("_", "-"),
+                "versionStatus": status,
+                "kubernetesPatchVersion": v["patch"],
+            }
+        )
     wanted = params.get("versionStatus") or (params.get("status") or "").upper().replace("-", "_")
-    rows = [r for r in rows if (not params.get("clusterVersions") or r["clusterVersion"] in params["clusterVersions"])
-            and (not wanted or r["versionStatus"] == wanted)
-            and (not params.get("defaultOnly") or r["defaultVersion"])
-            and (wanted or params.get("includeAll") or r["versionStatus"] != "UNSUPPORTED")]
+    rows = [
+        r
+        for r in rows
+        if (not params.get("clusterVersions") or r["clusterVersion"] in params["clusterVersions"])
+        and (not wanted or r["versionStatus"] == wanted)
+        and (not params.get("defaultOnly") or r["defaultVersion"])
+        and (wanted or params.get("includeAll") or r["versionStatus"] != "UNSUPPORTED")
+    ]
     items, token = page(rows, params)
     return {"clusterVersions": items, "nextToken": token}
 

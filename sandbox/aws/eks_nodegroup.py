@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """EKS: managed node groups. They replace moto's in the same place (cluster.nodegroups), so moto still refuses to delete a cluster that has some."""
+
 from __future__ import annotations
 
 import time
@@ -31,8 +32,12 @@ def _find(call: Call, params: dict[str, Any]) -> tuple[Cluster, Nodegroup]:
 
 def _in_use(group: Nodegroup, what: str) -> None:
     if group.status in ("CREATING", "UPDATING", "DELETING"):
-        raise eks_error("ResourceInUseException", f"Nodegroup cannot be {what} as it is currently not in Active State (it is {group.status})",
-                        clusterName=group.body["clusterName"], nodegroupName=group.body["nodegroupName"])
+        raise eks_error(
+            "ResourceInUseException",
+            f"Nodegroup cannot be {what} as it is currently not in Active State (it is {group.status})",
+            clusterName=group.body["clusterName"],
+            nodegroupName=group.body["nodegroupName"],
+        )
 
 
 @answers("eks", "CreateNodegroup")
@@ -40,8 +45,9 @@ def create_nodegroup(call: Call, params: dict[str, Any]) -> dict[str, Any]:
     cluster = _cluster(call, params["clusterName"])
     name = params["nodegroupName"]
     if name in cluster.nodegroups:
-        raise eks_error("ResourceInUseException", f"NodeGroup already exists with name {name} and cluster name {cluster.name}",
-                        clusterName=cluster.name, nodegroupName=name)
+        raise eks_error(
+            "ResourceInUseException", f"NodeGroup already exists with name {name} and cluster name {cluster.name}", clusterName=cluster.name, nodegroupName=name
+        )
     body = _described(call, cluster, params)
     cluster.nodegroups[name] = group = Nodegroup(body, time.monotonic())
     cluster.nodegroup_count = len(cluster.nodegroups)
@@ -94,11 +100,24 @@ def _described(call: Call, cluster: Cluster, params: dict[str, Any]) -> dict[str
     if not custom:
         optional["version"] = version
     return {
-        "nodegroupName": name, "nodegroupArn": arn(call, "nodegroup", cluster.name, name, ident), "clusterName": cluster.name,
+        "nodegroupName": name,
+        "nodegroupArn": arn(call, "nodegroup", cluster.name, name, ident),
+        "clusterName": cluster.name,
         "releaseVersion": data["ImageId"] if custom else rules.release(image, version, params.get("releaseVersion")),
-        "createdAt": stamp, "modifiedAt": stamp, "status": "CREATING", "capacityType": capacity, "scalingConfig": size, "subnets": params["subnets"],
-        "amiType": image, "nodeRole": params["nodeRole"], "labels": params.get("labels", {}), "updateConfig": updates,
-        "resources": {"autoScalingGroups": [{"name": f"eks-{name}-{ident}"}]}, "health": {"issues": []}, "tags": params.get("tags", {}), **optional,
+        "createdAt": stamp,
+        "modifiedAt": stamp,
+        "status": "CREATING",
+        "capacityType": capacity,
+        "scalingConfig": size,
+        "subnets": params["subnets"],
+        "amiType": image,
+        "nodeRole": params["nodeRole"],
+        "labels": params.get("labels", {}),
+        "updateConfig": updates,
+        "resources": {"autoScalingGroups": [{"name": f"eks-{name}-{ident}"}]},
+        "health": {"issues": []},
+        "tags": params.get("tags", {}),
+        **optional,
     }
 
 
@@ -142,16 +161,25 @@ def update_nodegroup_config(call: Call, params: dict[str, Any]) -> dict[str, Any
     body.pop("taints", None)
     if kept:
         body["taints"] = kept
-    update = start_update(cluster, group, "ConfigUpdate", {
-        "MinSize": params.get("scalingConfig", {}).get("minSize"), "MaxSize": params.get("scalingConfig", {}).get("maxSize"),
-        "DesiredSize": params.get("scalingConfig", {}).get("desiredSize"),
-        "LabelsToAdd": labels.get("addOrUpdateLabels"), "LabelsToRemove": labels.get("removeLabels"),
-        "TaintsToAdd": taints.get("addOrUpdateTaints"), "TaintsToRemove": taints.get("removeTaints"),
-        "MaxUnavailable": params.get("updateConfig", {}).get("maxUnavailable"),
-        "MaxUnavailablePercentage": params.get("updateConfig", {}).get("maxUnavailablePercentage"),
-        "UpdateStrategy": params.get("updateConfig", {}).get("updateStrategy"),
-        "NodeRepairConfig": params.get("nodeRepairConfig"), "WarmPoolEnabled": params.get("warmPoolConfig", {}).get("enabled"),
-    })
+    update = start_update(
+        cluster,
+        group,
+        "ConfigUpdate",
+        {
+            "MinSize": params.get("scalingConfig", {}).get("minSize"),
+            "MaxSize": params.get("scalingConfig", {}).get("maxSize"),
+            "DesiredSize": params.get("scalingConfig", {}).get("desiredSize"),
+            "LabelsToAdd": labels.get("addOrUpdateLabels"),
+            "LabelsToRemove": labels.get("removeLabels"),
+            "TaintsToAdd": taints.get("addOrUpdateTaints"),
+            "TaintsToRemove": taints.get("removeTaints"),
+            "MaxUnavailable": params.get("updateConfig", {}).get("maxUnavailable"),
+            "MaxUnavailablePercentage": params.get("updateConfig", {}).get("maxUnavailablePercentage"),
+            "UpdateStrategy": params.get("updateConfig", {}).get("updateStrategy"),
+            "NodeRepairConfig": params.get("nodeRepairConfig"),
+            "WarmPoolEnabled": params.get("warmPoolConfig", {}).get("enabled"),
+        },
+    )
     return {"update": update.body}
 
 
@@ -177,8 +205,15 @@ def update_nodegroup_version(call: Call, params: dict[str, Any]) -> dict[str, An
         if minor(result["version"]) < minor(body["version"]):
             raise invalid(f"Nodegroup Kubernetes version cannot be downgraded from {body['version']} to {result['version']}")
         result["releaseVersion"] = rules.release(body["amiType"], result["version"], params.get("releaseVersion"))
-    update = start_update(cluster, group, "VersionUpdate", {
-        "Version": result.get("version"), "ReleaseVersion": result.get("releaseVersion"),
-        "LaunchTemplateVersion": result.get("launchTemplate", {}).get("version"),
-    }, result)
+    update = start_update(
+        cluster,
+        group,
+        "VersionUpdate",
+        {
+            "Version": result.get("version"),
+            "ReleaseVersion": result.get("releaseVersion"),
+            "LaunchTemplateVersion": result.get("launchTemplate", {}).get("version"),
+        },
+        result,
+    )
     return {"update": update.body}

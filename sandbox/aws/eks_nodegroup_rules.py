@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """EKS: what a node group request may say, and what EKS fills in. Raises InvalidParameterException as EKS does, before anything is stored."""
+
 from __future__ import annotations
 
 import json
@@ -128,7 +129,8 @@ def launch_template(call: Call, given: dict[str, str]) -> tuple[dict[str, str], 
     if template is None:
         raise invalid(f"Launch template {ident or name} does not exist")
     number = {"$Latest": template.latest_version_number, "$Default": template.default_version_number}.get(
-        given.get("version", "$Default"), given.get("version"))
+        given.get("version", "$Default"), given.get("version")
+    )
     if not str(number).isdigit() or not 1 <= int(number) <= template.latest_version_number:
         raise invalid(f"Launch template {template.id} has no version {number}")
     data = template.versions[int(number) - 1].data

@@ -3,6 +3,7 @@
 
 Nothing runs in the background: every request first settles what is due, `state.settle_seconds` after it was asked for.
 """
+
 from __future__ import annotations
 
 import json
@@ -47,8 +48,14 @@ class Nodegroup:
 def start_update(cluster: Cluster, group: Nodegroup, kind: str, params: dict[str, Any], result: dict[str, Any] | None = None) -> Update:
     """Put the group in UPDATING and record the update; `params` maps the API's parameter types to values, empty ones are left out."""
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in params.items() if v not in (None, {}, [])}
-    body = {"id": str(uuid.uuid4()), "status": "InProgress", "type": kind, "createdAt": now(), "errors": [],
-            "params": [{"type": k, "value": v} for k, v in texts.items()]}
+    body = {
+        "id": str(uuid.uuid4()),
+        "status": "InProgress",
+        "type": kind,
+        "createdAt": now(),
+        "errors": [],
+        "params": [{"type": k, "value": v} for k, v in texts.items()],
+    }
     group.update = extras(cluster).updates[body["id"]] = Update(body, group.body["nodegroupName"], result or {})
     group.enter("UPDATING")
     return group.update

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Service Quotas of EC2: the vCPU limits that decide how many GPU instances an account may run. Other services stay moto's (vpc only)."""
+
 from __future__ import annotations
 
 import datetime as dt
@@ -14,11 +15,20 @@ _AS_OF = dt.datetime.fromisoformat(load("quotas")["as_of"]).replace(tzinfo=dt.UT
 
 def _shape(call: Call, quota: Quota, value: float) -> dict[str, Any]:
     return {
-        "ServiceCode": "ec2", "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)", "QuotaCode": quota.code, "QuotaName": quota.name,
-        "QuotaArn": f"arn:aws:servicequotas:{call.region}:{ACCOUNT}:ec2/{quota.code}", "Value": value, "Unit": "None", "Adjustable": True,
-        "GlobalQuota": False, "QuotaAppliedAtLevel": "ACCOUNT",
+        "ServiceCode": "ec2",
+        "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",
+        "QuotaCode": quota.code,
+        "QuotaName": quota.name,
+        "QuotaArn": f"arn:aws:servicequotas:{call.region}:{ACCOUNT}:ec2/{quota.code}",
+        "Value": value,
+        "Unit": "None",
+        "Adjustable": True,
+        "GlobalQuota": False,
+        "QuotaAppliedAtLevel": "ACCOUNT",
         "UsageMetric": {
-            "MetricNamespace": "AWS/Usage", "MetricName": "ResourceCount", "MetricStatisticRecommendation": "Maximum",
+            "MetricNamespace": "AWS/Usage",
+            "MetricName": "ResourceCount",
+            "MetricStatisticRecommendation": "Maximum",
             "MetricDimensions": {"Class": quota.usage_class, "Resource": "vCPU", "Service": "EC2", "Type": "Resource"},
         },
     }
@@ -65,5 +75,16 @@ def list_requested_changes(call: Call, params: dict[str, Any]) -> Any:
         return {"RequestedQuotas": []}
     shape = _shape(call, quota, quota.pending)
     common = {k: shape[k] for k in ("ServiceCode", "ServiceName", "QuotaCode", "QuotaName", "QuotaArn", "GlobalQuota", "Unit")}
-    return {"RequestedQuotas": [{**common, "Id": f"request-{quota.code.lower()}", "DesiredValue": quota.pending, "Status": "PENDING",
-                                 "Created": _AS_OF, "LastUpdated": _AS_OF, "QuotaRequestedAtLevel": "ACCOUNT"}]}
+    return {
+        "RequestedQuotas": [
+            {
+                **common,
+                "Id": f"request-{quota.code.lower()}",
+                "DesiredValue": quota.pending,
+                "Status": "PENDING",
+                "Created": _AS_OF,
+                "LastUpdated": _AS_OF,
+                "QuotaRequestedAtLevel": "ACCOUNT",
+            }
+        ]
+    }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The double as a process of its own for as long as a ``with`` block lasts: for tests, and whoever else needs AWS for a while."""
+
 from __future__ import annotations
 
 import functools
@@ -33,8 +34,15 @@ class RunningAws:
     @property
     def env(self) -> dict[str, str]:
         """Environment with which AWS clients of any kind reach the double."""
-        return {"AWS_ENDPOINT_URL": self.url, "AWS_ENDPOINT_URL_PRICING": self.pricing_url, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-                "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "AWS_EC2_METADATA_DISABLED": "true"}
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_PRICING": self.pricing_url,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     def client(self, service: str, access_key: str = ACCESS_KEY) -> Any:
         """A boto3 client of the double; the same one for the same arguments, because making one takes half a second."""
@@ -50,8 +58,23 @@ def _client(service: str, url: str, region: str, access_key: str) -> Any:
 def running_aws(folder: Path, cluster: str = "demo", region: str = "us-east-1", settle_seconds: float = 0.3, endpoint: str = "") -> Iterator[RunningAws]:
     """Start the double on free ports with its log in `folder`; ended when the block is left. Raises processes.ProcessError."""
     chosen = ports.choose({"aws": 0, "pricing": 0})
-    argv = [sys.executable, "-m", "sandbox.aws", "--port", str(chosen["aws"]), "--pricing-port", str(chosen["pricing"]), "--cluster", cluster,
-            "--region", region, "--cluster-endpoint", endpoint, "--settle-seconds", str(settle_seconds)]
+    argv = [
+        sys.executable,
+        "-m",
+        "sandbox.aws",
+        "--port",
+        str(chosen["aws"]),
+        "--pricing-port",
+        str(chosen["pricing"]),
+        "--cluster",
+        cluster,
+        "--region",
+        region,
+        "--cluster-endpoint",
+        endpoint,
+        "--settle-seconds",
+        str(settle_seconds),
+    ]
     log = folder / "aws.log"
     process = processes.spawn("aws", argv, log, {"PYTHONPATH": str(ROOT)})
     try:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the account holds at the start: a network, a cluster with its role, and the images that EKS publishes."""
+
 from __future__ import annotations
 
 import datetime as dt
@@ -40,9 +41,19 @@ def sow(state: State) -> None:
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "eks.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
     role = iam_backends[ACCOUNT]["aws"].create_role(f"{state.cluster}-cluster", json.dumps(trust), "/", None, "", [], "3600")
     cluster = eks_backends[ACCOUNT][state.region].create_cluster(
-        state.cluster, role.arn, {"subnetIds": subnets, "securityGroupIds": [group], "clusterSecurityGroupId": group, "vpcId": vpc.id,
-                                  "endpointPublicAccess": True, "endpointPrivateAccess": True, "publicAccessCidrs": ["0.0.0.0/0"]},
-        version=FACTS["default_version"])
+        state.cluster,
+        role.arn,
+        {
+            "subnetIds": subnets,
+            "securityGroupIds": [group],
+            "clusterSecurityGroupId": group,
+            "vpcId": vpc.id,
+            "endpointPublicAccess": True,
+            "endpointPrivateAccess": True,
+            "publicAccessCidrs": ["0.0.0.0/0"],
+        },
+        version=FACTS["default_version"],
+    )
     cluster.platformVersion = "eks.1"
     cluster.access_config = {"authenticationMode": "API_AND_CONFIG_MAP", "bootstrapClusterCreatorAdminPermissions": True}
     cluster.compute_config = {"enabled": False}
@@ -58,7 +69,11 @@ def _put_sample_weights(state: State) -> None:
     header = json.dumps({"model.norm.weight": {"dtype": "BF16", "shape": [SAMPLE_TENSOR // 2], "data_offsets": [0, SAMPLE_TENSOR]}}).encode()
     shard = struct.pack("<Q", len(header)) + header + bytes(SAMPLE_TENSOR)
     for model in SAMPLE_MODELS:
-        for name, content in (("config.json", b'{"architectures": ["LlamaForCausalLM"]}'), ("tokenizer.json", b"{}"), ("model-00001-of-00001.safetensors", shard)):
+        for name, content in (
+            ("config.json", b'{"architectures": ["LlamaForCausalLM"]}'),
+            ("tokenizer.json", b"{}"),
+            ("model-00001-of-00001.safetensors", shard),
+        ):
             s3.put_object(SAMPLE_BUCKET, f"{model}/{name}", content)
 
 
@@ -79,8 +94,9 @@ def _publish_images(state: State) -> None:
             for flavour in ("", "-nvidia"):
                 ident = _add_image(state, f"bottlerocket-aws-k8s-{version}{flavour}-{arch}-v{bottlerocket}", arch)
                 for release in ("latest", bottlerocket):
-                    _add_parameters(state, f"/aws/service/bottlerocket/aws-k8s-{version}{flavour}/{arch}/{release}",
-                                    {"image_id": ident, "image_version": bottlerocket})
+                    _add_parameters(
+                        state, f"/aws/service/bottlerocket/aws-k8s-{version}{flavour}/{arch}/{release}", {"image_id": ident, "image_version": bottlerocket}
+                    )
 
 
 def _add_image(state: State, name: str, arch: str) -> str:
@@ -88,9 +104,22 @@ def _add_image(state: State, name: str, arch: str) -> str:
     ec2 = ec2_backends[ACCOUNT][state.region]
     ident = f"ami-{zlib.crc32(f'{state.region}/{name}'.encode()):017x}"
     released = dt.datetime.strptime(FACTS["ami_release"], "%Y%m%d").replace(tzinfo=dt.UTC)
-    ec2.amis[ident] = Ami(ec2, ident, name=name, description=name, owner_id=AMI_OWNER, owner_alias="amazon", public=True, virtualization_type="hvm",
-                          architecture=arch, creation_date=released, hypervisor="xen", root_device_type="ebs", root_device_name="/dev/xvda",
-                          region_name=f"{state.region}a")
+    ec2.amis[ident] = Ami(
+        ec2,
+        ident,
+        name=name,
+        description=name,
+        owner_id=AMI_OWNER,
+        owner_alias="amazon",
+        public=True,
+        virtualization_type="hvm",
+        architecture=arch,
+        creation_date=released,
+        hypervisor="xen",
+        root_device_type="ebs",
+        root_device_name="/dev/xvda",
+        region_name=f"{state.region}a",
+    )
     return ident
 
 

@@ -4,6 +4,7 @@
 Routing, parsing and serializing are moto's own (moto.core), driven by botocore's service models, so an answer of ours has the same
 wire format as one of moto's in whatever protocol the client speaks.
 """
+
 from __future__ import annotations
 
 import io
@@ -78,10 +79,16 @@ class Double:
             handler = HANDLERS.get((call.service, call.operation))
             if handler is None:
                 return PASS_ON
-            params = PROTOCOL_PARSERS[protocol](operation, map_type=dict).parse({
-                "method": request.method, "values": request.values, "headers": request.headers,
-                "body": request.data, "url_path": request.path, "url_params": uri_params,
-            })
+            params = PROTOCOL_PARSERS[protocol](operation, map_type=dict).parse(
+                {
+                    "method": request.method,
+                    "values": request.values,
+                    "headers": request.headers,
+                    "body": request.data,
+                    "url_path": request.path,
+                    "url_params": uri_params,
+                }
+            )
             return handler(call, {k: v for k, v in params.items() if v is not None})
         except AwsError as error:
             return error

@@ -3,6 +3,7 @@
 
 moto finds a resource's class by its type, so the methods are replaced on moto's own classes, once, when the server starts.
 """
+
 from __future__ import annotations
 
 import json
@@ -70,8 +71,9 @@ def delete_role(cls: type, resource_name: str, cloudformation_json: dict[str, An
     _delete_role(resource_name, cloudformation_json, account_id, region_name)
 
 
-def update_policy(cls: type, original_resource: ManagedPolicy, new_resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
-                  region_name: str) -> ManagedPolicy:
+def update_policy(
+    cls: type, original_resource: ManagedPolicy, new_resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str
+) -> ManagedPolicy:
     """moto never updates a managed policy."""
     for version in [v for v in original_resource.versions if not v.is_default]:
         _iam().delete_policy_version(original_resource.arn, version.version_id)
@@ -110,8 +112,9 @@ class QueuePolicy(CloudFormationModel):
         return "AWS::SQS::QueuePolicy"
 
     @classmethod
-    def create_from_cloudformation_json(cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str,
-                                        **kwargs: Any) -> QueuePolicy:
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **kwargs: Any
+    ) -> QueuePolicy:
         properties = cloudformation_json["Properties"]
         made = cls(resource_name, [sqs_backends[account_id][region_name].get_queue(url.rsplit("/", 1)[-1]) for url in properties["Queues"]])
         for queue in made.queues:
@@ -119,8 +122,9 @@ class QueuePolicy(CloudFormationModel):
         return made
 
     @classmethod
-    def update_from_cloudformation_json(cls, original_resource: QueuePolicy, new_resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
-                                        region_name: str) -> QueuePolicy:
+    def update_from_cloudformation_json(
+        cls, original_resource: QueuePolicy, new_resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str
+    ) -> QueuePolicy:
         original_resource.delete(account_id, region_name)
         return cls.create_from_cloudformation_json(original_resource.physical_resource_id, cloudformation_json, account_id, region_name)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All that a test can set, and the record of who called what. AWS' own resources live in moto's backends."""
+
 from __future__ import annotations
 
 import time
@@ -13,14 +14,42 @@ from sandbox.aws.api import AwsError, Call, load
 
 ACCOUNT = DEFAULT_ACCOUNT_ID
 # Anything else counts as a write, so that an operation nobody thought of is never overlooked.
-READS = ("Get", "Describe", "List", "Head", "BatchGet", "Simulate", "Lookup", "Search", "Select", "Query", "Scan", "Receive", "Assume", "Validate",
-         "Estimate", "Detect", "Test")
-DENIED_CODE = {"ec2": "UnauthorizedOperation", "iam": "AccessDenied", "sts": "AccessDenied", "s3": "AccessDenied",
-               "cloudformation": "AccessDenied", "sqs": "AccessDenied"}
+READS = (
+    "Get",
+    "Describe",
+    "List",
+    "Head",
+    "BatchGet",
+    "Simulate",
+    "Lookup",
+    "Search",
+    "Select",
+    "Query",
+    "Scan",
+    "Receive",
+    "Assume",
+    "Validate",
+    "Estimate",
+    "Detect",
+    "Test",
+)
+DENIED_CODE = {
+    "ec2": "UnauthorizedOperation",
+    "iam": "AccessDenied",
+    "sts": "AccessDenied",
+    "s3": "AccessDenied",
+    "cloudformation": "AccessDenied",
+    "sqs": "AccessDenied",
+}
 # IAM's names differ from the API's only for the services named here, and for S3's lists.
 IAM_PREFIX = {"service-quotas": "servicequotas", "efs": "elasticfilesystem"}
-IAM_ACTION = {"s3:ListObjects": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket", "s3:HeadBucket": "s3:ListBucket", "s3:HeadObject": "s3:GetObject",
-              "s3:ListBuckets": "s3:ListAllMyBuckets"}
+IAM_ACTION = {
+    "s3:ListObjects": "s3:ListBucket",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListBuckets": "s3:ListAllMyBuckets",
+}
 
 
 def is_write(operation: str) -> bool:
@@ -107,13 +136,27 @@ class State:
         counted = status < 400 and not dry_run
         if counted:
             self.writes[call.access_key] += 1
-        self.recent.append({"time": round(time.time(), 3), "service": call.service, "operation": call.operation, "region": call.region,
-                            "access_key": call.access_key, "status": status, "counted": counted})
+        self.recent.append(
+            {
+                "time": round(time.time(), 3),
+                "service": call.service,
+                "operation": call.operation,
+                "region": call.region,
+                "access_key": call.access_key,
+                "status": status,
+                "counted": counted,
+            }
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "cluster": self.cluster, "region": self.region, "settle_seconds": self.settle_seconds,
-            "quotas": [asdict(q) for q in self.quotas.values()], "denied": sorted(self.denied),
-            "failures": [asdict(f) for f in self.failures], "nodegroup_faults": {k: asdict(v) for k, v in self.faults.items()},
-            "not_offered": sorted(self.unoffered), "spot_score": self.spot_score,
+            "cluster": self.cluster,
+            "region": self.region,
+            "settle_seconds": self.settle_seconds,
+            "quotas": [asdict(q) for q in self.quotas.values()],
+            "denied": sorted(self.denied),
+            "failures": [asdict(f) for f in self.failures],
+            "nodegroup_faults": {k: asdict(v) for k, v in self.faults.items()},
+            "not_offered": sorted(self.unoffered),
+            "spot_score": self.spot_score,
         }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``python -m sandbox.standins``: run all stand-ins until SIGTERM."""
+
 from __future__ import annotations
 
 import argparse

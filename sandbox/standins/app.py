@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All stand-ins in one process: who watches what, and who answers which page."""
+
 from __future__ import annotations
 
 import threading
@@ -101,8 +102,13 @@ class StandIns:
 
     def state(self) -> dict[str, Any]:
         """For GET /state."""
-        return {"settings": self.settings.to_dict(), "vllm_pods": self.vllm.state(), "local_pods": self.local.state(), "monitoring": self.monitoring.state(),
-                "volumes": str(self.volumes.folder)}
+        return {
+            "settings": self.settings.to_dict(),
+            "vllm_pods": self.vllm.state(),
+            "local_pods": self.local.state(),
+            "monitoring": self.monitoring.state(),
+            "volumes": str(self.volumes.folder),
+        }
 
     def page(self, path: str) -> str | None:
         """Metrics pages: /kube-state-metrics/metrics and /pods/<namespace>/<pod>/metrics."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Client of the stand-ins' control API, for tests and demonstrations::
 
-    control = Control(os.environ["LLM_SANDBOX_CONTROL"])
-    control.load("llama-3-1-8b", concurrency=40)
+control = Control(os.environ["LLM_SANDBOX_CONTROL"])
+control.load("llama-3-1-8b", concurrency=40)
 """
+
 from __future__ import annotations
 
 import json

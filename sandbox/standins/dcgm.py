@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The /metrics page of a dcgm-exporter 4.8.x pod: names, units and labels of its default fields, for the GPUs of the pod's node."""
+
 from __future__ import annotations
 
 import uuid
@@ -74,8 +75,12 @@ def labels_of(node: Object, gpu: Gpu) -> dict[str, str]:
     """Labels of every series of one GPU; pod labels only while a pod holds it."""
     name = node["metadata"]["name"]
     labels = {
-        "gpu": str(gpu.index), "UUID": f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{name}/{gpu.index}')}", "pci_bus_id": f"00000000:00:{0x1b + gpu.index:02X}.0",
-        "device": f"nvidia{gpu.index}", "modelName": gpu_labels.board_of(node).product.replace("-", " "), "hostname": name,
+        "gpu": str(gpu.index),
+        "UUID": f"GPU-{uuid.uuid5(uuid.NAMESPACE_DNS, f'{name}/{gpu.index}')}",
+        "pci_bus_id": f"00000000:00:{0x1B + gpu.index:02X}.0",
+        "device": f"nvidia{gpu.index}",
+        "modelName": gpu_labels.board_of(node).product.replace("-", " "),
+        "hostname": name,
         "DCGM_FI_DRIVER_VERSION": FACTS["driver"]["full"],
     }
     if gpu.holder:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Resolve a container's environment and volumes through the API, as a kubelet does before it starts the container."""
+
 from __future__ import annotations
 
 import base64

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Node Feature Discovery, GPU Feature Discovery and the operator write on a node. Pure: a node in, labels out."""
+
 from __future__ import annotations
 
 import json
@@ -12,8 +13,11 @@ from .vllm_args import DATA
 GPU = "nvidia.com/gpu"
 FACTS: dict[str, Any] = json.loads((DATA / "gpus.json").read_text())
 PHYSICAL = "standins.llmops.eks/gpus"  # annotation: GPUs before time-slicing multiplied the capacity
-NFD_LABELS = {"feature.node.kubernetes.io/kernel-version.full": "6.12.40-63.114.amzn2023.x86_64", "feature.node.kubernetes.io/system-os_release.ID": "amzn",
-              "feature.node.kubernetes.io/system-os_release.VERSION_ID": "2023"}
+NFD_LABELS = {
+    "feature.node.kubernetes.io/kernel-version.full": "6.12.40-63.114.amzn2023.x86_64",
+    "feature.node.kubernetes.io/system-os_release.ID": "amzn",
+    "feature.node.kubernetes.io/system-os_release.VERSION_ID": "2023",
+}
 PCI_LABEL = "feature.node.kubernetes.io/pci-10de.present"
 OPERANDS = ("container-toolkit", "dcgm-exporter", "device-plugin", "driver", "gpu-feature-discovery", "operator-validator", "node-status-exporter")
 
@@ -62,12 +66,17 @@ def is_preinstalled(node: Object, node_class_alias: str = "") -> bool:
 
 def tolerates(node: Object, tolerations: list[Object]) -> bool:
     """True if a DaemonSet with these tolerations is scheduled on the node (taints of the node life cycle are always tolerated)."""
+
     def accepted(taint: Object) -> bool:
         if taint["key"].startswith("node.kubernetes.io/") or taint["effect"] == "PreferNoSchedule":
             return True
         return any(
-            t.get("effect") in (None, "", taint["effect"]) and t.get("key", "") in ("", taint["key"])
-            and (t.get("operator", "Equal") == "Exists" or t.get("value", "") == taint.get("value", "")) for t in tolerations)
+            t.get("effect") in (None, "", taint["effect"])
+            and t.get("key", "") in ("", taint["key"])
+            and (t.get("operator", "Equal") == "Exists" or t.get("value", "") == taint.get("value", ""))
+            for t in tolerations
+        )
+
     return all(accepted(taint) for taint in node["spec"].get("taints") or [])
 
 
@@ -90,14 +99,31 @@ def gfd(node: Object, replicas: int = 1, strategy: str = "none") -> dict[str, st
     cuda_major, cuda_minor = driver["cuda"].split(".")
     compute_major, compute_minor = board.compute.split(".")
     values = {
-        "cuda.driver-version.full": driver["full"], "cuda.driver-version.major": major, "cuda.driver-version.minor": minor,
-        "cuda.driver-version.revision": revision, "cuda.runtime-version.full": driver["cuda"], "cuda.runtime-version.major": cuda_major,
-        "cuda.runtime-version.minor": cuda_minor, "cuda.driver.major": major, "cuda.driver.minor": minor, "cuda.driver.rev": revision,
-        "cuda.runtime.major": cuda_major, "cuda.runtime.minor": cuda_minor,
-        "gpu.product": board.product + ("-SHARED" if replicas > 1 else ""), "gpu.count": gpu_count(node), "gpu.replicas": replicas,
-        "gpu.memory": board.memory, "gpu.family": board.family, "gpu.compute.major": compute_major, "gpu.compute.minor": compute_minor,
-        "gpu.sharing-strategy": strategy, "gpu.machine": labels_of(node).get("node.kubernetes.io/instance-type", "unknown"), "gpu.mode": "compute",
-        "mig.capable": str(board.family in ("hopper", "blackwell") or "A100" in board.product).lower(), "mig.strategy": "single",
-        "mps.capable": "true", "vgpu.present": "false",
+        "cuda.driver-version.full": driver["full"],
+        "cuda.driver-version.major": major,
+        "cuda.driver-version.minor": minor,
+        "cuda.driver-version.revision": revision,
+        "cuda.runtime-version.full": driver["cuda"],
+        "cuda.runtime-version.major": cuda_major,
+        "cuda.runtime-version.minor": cuda_minor,
+        "cuda.driver.major": major,
+        "cuda.driver.minor": minor,
+        "cuda.driver.rev": revision,
+        "cuda.runtime.major": cuda_major,
+        "cuda.runtime.minor": cuda_minor,
+        "gpu.product": board.product + ("-SHARED" if replicas > 1 else ""),
+        "gpu.count": gpu_count(node),
+        "gpu.replicas": replicas,
+        "gpu.memory": board.memory,
+        "gpu.family": board.family,
+        "gpu.compute.major": compute_major,
+        "gpu.compute.minor": compute_minor,
+        "gpu.sharing-strategy": strategy,
+        "gpu.machine": labels_of(node).get("node.kubernetes.io/instance-type", "unknown"),
+        "gpu.mode": "compute",
+        "mig.capable": str(board.family in ("hopper", "blackwell") or "A100" in board.product).lower(),
+        "mig.strategy": "single",
+        "mps.capable": "true",
+        "vgpu.present": "false",
     }
     return {f"nvidia.com/{key}": str(value) for key, value in values.items()}

@@ -3,6 +3,7 @@
 
 Works while a ClusterPolicy and the operator's Deployment exist; without the Deployment nobody reconciles, as in reality.
 """
+
 from __future__ import annotations
 
 import threading
@@ -33,9 +34,13 @@ def verdict(gpu_nodes: list[Object], nfd_labels: bool, spec: Object, aliases: di
     driver = spec.get("driver", {})
     tolerations = spec.get("daemonsets", {}).get("tolerations", [])
     # A DaemonSet that wants no node counts as ready, so only nodes that it would run on can hold it up.
-    broken = [n["metadata"]["name"] for n in gpu_nodes
-              if gpu_labels.is_preinstalled(n, aliases.get(labels_of(n).get("karpenter.k8s.aws/ec2nodeclass", ""), ""))
-              and gpu_labels.tolerates(n, tolerations) and labels_of(n).get("nvidia.com/gpu.deploy.driver") != "false"]
+    broken = [
+        n["metadata"]["name"]
+        for n in gpu_nodes
+        if gpu_labels.is_preinstalled(n, aliases.get(labels_of(n).get("karpenter.k8s.aws/ec2nodeclass", ""), ""))
+        and gpu_labels.tolerates(n, tolerations)
+        and labels_of(n).get("nvidia.com/gpu.deploy.driver") != "false"
+    ]
     if driver.get("enabled", True) and not driver.get("useNvidiaDriverCRD") and broken:
         return "OperandNotReady", "ClusterPolicy is not ready, states not ready: [state-driver state-operator-validation]"
     return "Reconciled", MESSAGES["Reconciled"]
@@ -46,8 +51,10 @@ def status_of(policy: Object, reason: str, message: str, namespace: str) -> Obje
     ready = reason in READY
     known = {c["type"]: c for c in policy.get("status", {}).get("conditions", [])}
     rows: list[Object] = []
-    for kind, true, why, text in (("Ready", ready, reason if ready else "Error", message if ready else ""),
-                                  ("Error", not ready, "Ready" if ready else reason, "" if ready else message)):
+    for kind, true, why, text in (
+        ("Ready", ready, reason if ready else "Error", message if ready else ""),
+        ("Error", not ready, "Ready" if ready else reason, "" if ready else message),
+    ):
         status = "True" if true else "False"
         before = known.get(kind, {})
         since = before["lastTransitionTime"] if before.get("status") == status else now()
@@ -129,8 +136,10 @@ class GpuOperator(threading.Thread):
 
     def _aliases(self) -> dict[str, str]:
         rows = self.kube.items(path_of("karpenter.k8s.aws/v1", "ec2nodeclasses"))
-        return {r["metadata"]["name"]: " ".join([r["spec"].get("amiFamily", ""), *(t.get("alias", "") for t in r["spec"].get("amiSelectorTerms", []))])
-                for r in rows}
+        return {
+            r["metadata"]["name"]: " ".join([r["spec"].get("amiFamily", ""), *(t.get("alias", "") for t in r["spec"].get("amiSelectorTerms", []))])
+            for r in rows
+        }
 
     def _discover(self, node: Object, spec: Object, namespace: str, works: bool) -> None:
         """Operator's labels, and GFD's where its pod would run and find a driver."""

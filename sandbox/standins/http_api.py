@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The HTTP server of the stand-ins: control API (JSON) and the metrics pages of pods, which have no reachable address of their own."""
+
 from __future__ import annotations
 
 import json
@@ -52,8 +53,13 @@ def _handler(actions: dict[str, Callable[..., None]], state: Callable[[], dict[s
             elif (page := pages(self.path)) is not None:
                 self._send(200, "text/plain; version=0.0.4; charset=utf-8", page)
             else:
-                self._json(404, {"error": f"found no page {self.path}; needed: /state, /healthz, /kube-state-metrics/metrics, or "
-                                          "/pods/<namespace>/<pod>/metrics of a pod that serves one"})
+                self._json(
+                    404,
+                    {
+                        "error": f"found no page {self.path}; needed: /state, /healthz, /kube-state-metrics/metrics, or "
+                        "/pods/<namespace>/<pod>/metrics of a pod that serves one"
+                    },
+                )
 
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))

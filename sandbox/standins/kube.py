@@ -4,6 +4,7 @@
 Connection and credentials are the official Kubernetes client's; its typed models are not used, because status patches need exactly the
 fields that were meant and nothing else.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -65,15 +66,21 @@ class Kube:
         self._api = client.ApiClient(settings)
         self.closing = threading.Event()
 
-    def _send(self, method: str, path: str, query: dict[str, Any] | None = None, body: Any = None, content_type: str = "application/json",
-              timeout: urllib3.Timeout | float = 30.0) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, Any] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: urllib3.Timeout | float = 30.0,
+    ) -> urllib3.BaseHTTPResponse:
         url = self._api.configuration.host + path + (f"?{urllib.parse.urlencode(query)}" if query else "")
         headers = {"Accept": "application/json", "Content-Type": content_type}
         for setting in self._api.configuration.auth_settings().values():
             headers[setting["key"]] = setting["value"]
         data = None if body is None else json.dumps(body)
-        response = self._api.rest_client.pool_manager.request(
-            method, url, body=data, headers=headers, timeout=timeout, preload_content=False, retries=False)
+        response = self._api.rest_client.pool_manager.request(method, url, body=data, headers=headers, timeout=timeout, preload_content=False, retries=False)
         if response.status >= 300:
             text = response.read().decode(errors="replace")
             with contextlib.suppress(ValueError, AttributeError):  # a proxy's answer may be no JSON
@@ -142,10 +149,20 @@ class Kube:
         namespace, name = key_of(item)
         body = {
             "metadata": {"generateName": f"{name}.", "namespace": namespace or "default"},
-            "involvedObject": {"apiVersion": item.get("apiVersion", "v1"), "kind": kind, "namespace": namespace, "name": name,
-                               "uid": item["metadata"].get("uid", "")},
-            "type": event_type, "reason": reason, "message": message[:1000], "source": {"component": component},
-            "firstTimestamp": now(), "lastTimestamp": now(), "count": 1,
+            "involvedObject": {
+                "apiVersion": item.get("apiVersion", "v1"),
+                "kind": kind,
+                "namespace": namespace,
+                "name": name,
+                "uid": item["metadata"].get("uid", ""),
+            },
+            "type": event_type,
+            "reason": reason,
+            "message": message[:1000],
+            "source": {"component": component},
+            "firstTimestamp": now(),
+            "lastTimestamp": now(),
+            "count": 1,
         }
         try:
             self.request("POST", path_of("v1", "events", namespace or "default"), body=body)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The node series of kube-state-metrics that GPU alerts need; everything else that it exports is missing."""
+
 from __future__ import annotations
 
 import re

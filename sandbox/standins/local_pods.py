@@ -3,6 +3,7 @@
 
 This is how a Job that copies weights does its work here. There is no container: the file system, network and user are this machine's.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -15,6 +16,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from . import pod_status
 from .environment import ConfigError, clear, environment_of, mounts_of, translate, volume_folders
 from .kube import LOG, Kube, KubeError, Object, path_of
@@ -22,20 +25,18 @@ from .pod_access import PodAccess, PodLog
 from .pod_identity import has_identity
 from .pod_status import Container
 from .settings import Settings
-from .vllm_pods import LOCAL
+from .vllm_pods import is_local
 
 HANDED_ON = ("AWS_", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "HF_ENDPOINT")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 STOP_SECONDS = 5.0  # from SIGTERM to SIGKILL
 
 
-def is_local(pod: Object) -> bool:
-    """True for pods that this file runs."""
-    return pod["metadata"].get("labels", {}).get(LOCAL[0]) == LOCAL[1]
-
-
 def command_of(container: Object, mounts: dict[str, Path], environment: dict[str, str]) -> list[str]:
-    """The command line with mount paths translated and Python replaced by ours. Raises ConfigError without `command`."""
+    """The command line with mount paths translated and Python replaced by ours. Raises ConfigError without `command`.
+
+    `environment` is as the pod gives it, not translated yet.
+    """
     words = [*container.get("command", []), *container.get("args", [])]
     if not container.get("command"):
         raise ConfigError(f"container {container['name']}: found no command; needed: one, because the sandbox has no image whose entry point it could run")
@@ -99,8 +100,8 @@ class LocalPod(threading.Thread):
             if not self.gone and not self.kube.closing.is_set():
                 meta = self.pod["metadata"]
                 self.kube.delete(path_of("v1", "pods", meta["namespace"], meta["name"]), 0, self.uid)
-        except (KubeError, OSError) as error:
-            LOG.warning("pod %s: %s", self.name, error)
+        except (KubeError, OSError, BotoCoreError, ClientError) as error:
+            LOG.warning("%s: %s", self.name, error)
         finally:
             clear(self.scratch)
 
@@ -159,8 +160,8 @@ class LocalPod(threading.Thread):
         home.mkdir(parents=True, exist_ok=True)
         while True:
             try:
-                own = {name: translate(value, mounts) for name, value in environment_of(self.kube, self.pod, spec).items()}
-                words = command_of(spec, mounts, own)
+                given = environment_of(self.kube, self.pod, spec)
+                words = command_of(spec, mounts, given)
                 break
             except ConfigError as error:
                 group[position] = replace(group[position], state=pod_status.waiting("CreateContainerConfigError", str(error)))
@@ -170,6 +171,7 @@ class LocalPod(threading.Thread):
         work = translate(spec.get("workingDir", ""), mounts)
         group[position] = replace(group[position], state=pod_status.running(), started=True, ready=group is self.containers)
         self._show("Running" if group is self.containers else "Pending", initialised=group is self.containers)
+        own = {name: translate(value, mounts) for name, value in given.items()}
         code = self._execute(words, {**base_environment(home, has_identity(self.pod)), **own}, Path(work) if work and Path(work).is_dir() else home, log)
         message = log.tail() if code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError" else ""
         since = group[position].state["running"]["startedAt"]
@@ -181,8 +183,9 @@ class LocalPod(threading.Thread):
         if not shutil.which(words[0], path=environment["PATH"]):
             log.write(f'exec: "{words[0]}": executable file not found in $PATH of this machine', "stderr")
             return 127
-        self.child = subprocess.Popen(words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                      start_new_session=True)
+        self.child = subprocess.Popen(
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
         if self.ending.is_set():  # asked to end between the look and the start
             self.end()
         assert self.child.stdout is not None
@@ -241,5 +244,12 @@ class LocalAgent:
     def state(self) -> list[Object]:
         """What runs, for GET /state."""
         with self._lock:
-            return [{"namespace": key[0], "pod": key[1], "pid": pod.child.pid if pod.child and pod.child.poll() is None else None,
-                     "states": {c.name: next(iter(c.state)) for c in [*pod.inits, *pod.containers]}} for key, pod in self.pods.items()]
+            return [
+                {
+                    "namespace": key[0],
+                    "pod": key[1],
+                    "pid": pod.child.pid if pod.child and pod.child.poll() is None else None,
+                    "states": {c.name: next(iter(c.state)) for c in [*pod.inits, *pod.containers]},
+                }
+                for key, pod in self.pods.items()
+            ]

@@ -2,6 +2,7 @@
 """Play the Prometheus operator of kube-prometheus-stack with release name `monitoring`: objects that carry its label become
 rule files and scrape configurations, all others are ignored without a word, as in reality.
 """
+
 from __future__ import annotations
 
 import threading
@@ -17,8 +18,15 @@ from .kube import LOG, Cache, Kube, Object
 GROUP = "monitoring.coreos.com/v1"
 SELECTOR = ("release", "monitoring")
 META = "__meta_kubernetes"
-SNAKE = {"sourceLabels": "source_labels", "targetLabel": "target_label", "separator": "separator", "regex": "regex", "modulus": "modulus",
-         "replacement": "replacement", "action": "action"}
+SNAKE = {
+    "sourceLabels": "source_labels",
+    "targetLabel": "target_label",
+    "separator": "separator",
+    "regex": "regex",
+    "modulus": "modulus",
+    "replacement": "replacement",
+    "action": "action",
+}
 
 
 def is_selected(item: Object) -> bool:
@@ -72,27 +80,44 @@ def scrape_config(item: Object, number: int, endpoint: Object, kubeconfig: Path,
     if port:
         by_number = port.isdigit()
         rows.append({"action": "keep", "source_labels": [f"{META}_pod_container_port_number" if by_number else port_label], "regex": port})
-    rows += [{"source_labels": [f"{META}_namespace"], "target_label": "namespace"},
-             {"source_labels": [f"{META}_pod_container_name"], "target_label": "container"}, {"source_labels": [f"{META}_pod_name"], "target_label": "pod"}]
+    rows += [
+        {"source_labels": [f"{META}_namespace"], "target_label": "namespace"},
+        {"source_labels": [f"{META}_pod_container_name"], "target_label": "container"},
+        {"source_labels": [f"{META}_pod_name"], "target_label": "pod"},
+    ]
     if not pods:
         rows.append({"source_labels": [f"{META}_service_name"], "target_label": "service"})
     for key, source in (("targetLabels", "service"), ("podTargetLabels", "pod")):
         for label in spec.get(key) or []:
             rows.append({"source_labels": [f"{META}_{source}_label_{label_name(label)}"], "target_label": label_name(label), "regex": "(.+)"})
-    rows.append({"target_label": "job", "replacement": f"{meta['namespace']}/{meta['name']}"} if pods
-                else {"source_labels": [f"{META}_service_name"], "target_label": "job"})
+    rows.append(
+        {"target_label": "job", "replacement": f"{meta['namespace']}/{meta['name']}"}
+        if pods
+        else {"source_labels": [f"{META}_service_name"], "target_label": "job"}
+    )
     if spec.get("jobLabel"):
         rows.append({"source_labels": [f"{META}_{kind}_label_{label_name(spec['jobLabel'])}"], "target_label": "job", "regex": "(.+)"})
     if port:
         rows.append({"target_label": "endpoint", "replacement": port})
-    rows += [{"source_labels": ["__address__"], "target_label": "instance"}, *relabelings(endpoint.get("relabelings")),
-             {"source_labels": [f"{META}_namespace", f"{META}_pod_name"], "separator": "/", "regex": "(.+)", "target_label": "__metrics_path__",
-              "replacement": "/pods/$1/metrics"},
-             {"target_label": "__address__", "replacement": standins}, {"target_label": "__scheme__", "replacement": "http"}]
+    rows += [
+        {"source_labels": ["__address__"], "target_label": "instance"},
+        *relabelings(endpoint.get("relabelings")),
+        {
+            "source_labels": [f"{META}_namespace", f"{META}_pod_name"],
+            "separator": "/",
+            "regex": "(.+)",
+            "target_label": "__metrics_path__",
+            "replacement": "/pods/$1/metrics",
+        },
+        {"target_label": "__address__", "replacement": standins},
+        {"target_label": "__scheme__", "replacement": "http"},
+    ]
     return {
         "job_name": f"{'podMonitor' if pods else 'serviceMonitor'}/{meta['namespace']}/{meta['name']}/{number}",
-        "honor_labels": bool(endpoint.get("honorLabels", False)), "kubernetes_sd_configs": [discovery],
-        "relabel_configs": rows, "metric_relabel_configs": relabelings(endpoint.get("metricRelabelings")),
+        "honor_labels": bool(endpoint.get("honorLabels", False)),
+        "kubernetes_sd_configs": [discovery],
+        "relabel_configs": rows,
+        "metric_relabel_configs": relabelings(endpoint.get("metricRelabelings")),
     }
 
 
@@ -112,8 +137,12 @@ class Monitoring(threading.Thread):
 
     def write_static(self) -> None:
         """The kube-state-metrics job."""
-        config = {"job_name": "kube-state-metrics", "honor_labels": True, "metrics_path": "/kube-state-metrics/metrics",
-                  "static_configs": [{"targets": [self.standins]}]}
+        config = {
+            "job_name": "kube-state-metrics",
+            "honor_labels": True,
+            "metrics_path": "/kube-state-metrics/metrics",
+            "static_configs": [{"targets": [self.standins]}],
+        }
         self._replace(self.directory / "scrape" / "kube-state-metrics.yaml", {"scrape_configs": [config]})
         self._wake.set()
 
@@ -146,8 +175,12 @@ class Monitoring(threading.Thread):
         """Bring the folders up to date; True if a file changed."""
         wanted = self.files()
         changed = [path for path, content in wanted.items() if self._replace(path, content)]
-        mine = [p for folder in ("rules", "scrape") for kind in ("prometheusrule", "podmonitor", "servicemonitor")
-                for p in (self.directory / folder).glob(f"{kind}-*.yaml")]
+        mine = [
+            p
+            for folder in ("rules", "scrape")
+            for kind in ("prometheusrule", "podmonitor", "servicemonitor")
+            for p in (self.directory / folder).glob(f"{kind}-*.yaml")
+        ]
         stale = [path for path in mine if path not in wanted]
         for path in stale:
             path.unlink()

@@ -3,6 +3,7 @@
 
 KWOK follows the objects ClusterLogs and ClusterPortForward; each of our pods gets one of each, named `<namespace>.<pod>`.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -62,11 +63,17 @@ class PodAccess:
         meta = pod["metadata"]
         containers = [c["name"] for c in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]]
         logs = {name: self.log(pod, name) for name in containers}
-        self._write("clusterlogs", meta, {"logs": [
-            {"containers": [name], "logsFile": str(log.path), "previousLogsFile": str(log.previous), "follow": True} for name, log in logs.items()]})
+        self._write(
+            "clusterlogs",
+            meta,
+            {"logs": [{"containers": [name], "logsFile": str(log.path), "previousLogsFile": str(log.previous), "follow": True} for name, log in logs.items()]},
+        )
         if forwards:
-            self._write("clusterportforwards", meta, {"forwards": [
-                {"ports": [port], "target": {"address": "127.0.0.1", "port": local}} for port, local in forwards.items()]})
+            self._write(
+                "clusterportforwards",
+                meta,
+                {"forwards": [{"ports": [port], "target": {"address": "127.0.0.1", "port": local}} for port, local in forwards.items()]},
+            )
 
     def _write(self, plural: str, meta: Object, spec: Object) -> None:
         name = f"{meta['namespace']}.{meta['name']}"

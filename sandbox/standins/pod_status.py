@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pod statuses as a kubelet writes them. Pure: a pod and what its containers do in, a status patch out."""
+
 from __future__ import annotations
 
 import itertools
@@ -30,8 +31,14 @@ class Container:
         """As an item of status.containerStatuses."""
         running_or_over = "waiting" not in self.state
         return {
-            "name": self.name, "image": self.image, "imageID": f"docker-pullable://{self.image}" if running_or_over else "",
-            "ready": self.ready, "started": self.started, "restartCount": self.restarts, "state": self.state, "lastState": self.last or {},
+            "name": self.name,
+            "image": self.image,
+            "imageID": f"docker-pullable://{self.image}" if running_or_over else "",
+            "ready": self.ready,
+            "started": self.started,
+            "restartCount": self.restarts,
+            "state": self.state,
+            "lastState": self.last or {},
         }
 
 
@@ -47,8 +54,15 @@ def running() -> Object:
 
 def terminated(exit_code: int, started_at: str, reason: str = "", message: str = "") -> Object:
     """State of a container that has ended now; the reason is the kubelet's for that exit code unless given."""
-    return {"terminated": {"exitCode": exit_code, "reason": reason or ("Completed" if exit_code == 0 else "Error"), "startedAt": started_at or now(),
-                           "finishedAt": now(), **({"message": message} if message else {})}}
+    return {
+        "terminated": {
+            "exitCode": exit_code,
+            "reason": reason or ("Completed" if exit_code == 0 else "Error"),
+            "startedAt": started_at or now(),
+            "finishedAt": now(),
+            **({"message": message} if message else {}),
+        }
+    }
 
 
 def back_off(restarts: int) -> float:
@@ -83,13 +97,15 @@ def conditions(pod: Object, **truth: tuple[bool, str, str]) -> list[Object]:
         before = known.get(kind, {})
         since = before.get("lastTransitionTime") if before.get("status") == status else None
         # null removes what an earlier state left behind: this is a merge.
-        rows.append({"type": kind, "status": status, "lastTransitionTime": since or now(), "lastProbeTime": None,
-                     "reason": reason or None, "message": message or None})
+        rows.append(
+            {"type": kind, "status": status, "lastTransitionTime": since or now(), "lastProbeTime": None, "reason": reason or None, "message": message or None}
+        )
     return rows
 
 
-def pod_patch(pod: Object, containers: list[Container], address: str, initialised: bool = True, inits: list[Container] | None = None,
-              phase: str = "") -> dict[str, Any]:
+def pod_patch(
+    pod: Object, containers: list[Container], address: str, initialised: bool = True, inits: list[Container] | None = None, phase: str = ""
+) -> dict[str, Any]:
     """Strategic merge patch of a pod's status from its containers; PodScheduled, which is the scheduler's, is left alone."""
     unready = [c.name for c in containers if not c.ready]
     over = [c.state["terminated"] for c in containers if "terminated" in c.state]

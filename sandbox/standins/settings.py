@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the control API has asked for, shared by all stand-ins. Every change wakes those that wait."""
+
 from __future__ import annotations
 
 import threading

@@ -3,6 +3,7 @@
 
 Values are not checked beyond what the stand-in uses; choices, JSON and combinations are left to the real parser.
 """
+
 from __future__ import annotations
 
 import json
@@ -151,6 +152,6 @@ def of_container(container: dict, environment: dict[str, str]) -> ServeArgs | No
     if Path(words[0]).name == "vllm" and words[1:2] == ["serve"]:
         return parse([*words[2:], *arguments])
     if "-m" in words and any(w.startswith("vllm.entrypoints") for w in words):
-        rest = words[words.index("-m") + 2:]
+        rest = words[words.index("-m") + 2 :]
         return parse([*rest[1:], *arguments] if rest[:1] == ["serve"] else [*rest, *arguments])
     return None

@@ -3,6 +3,7 @@
 
 Injected load is imitated: requests of PROMPT_TOKENS and OUTPUT_TOKENS each, TOKENS_PER_SECOND a running request.
 """
+
 from __future__ import annotations
 
 import bisect
@@ -136,11 +137,19 @@ class Engine:
             per_token = seconds / max(output, 1)
             prefill = min(seconds, prompt / 20000)
             values = {
-                "request_prompt_tokens": prompt, "request_generation_tokens": output, "request_max_num_generation_tokens": output,
-                "request_params_max_tokens": output, "request_params_n": 1, "request_num_preemptions": 0,
-                "request_prefill_kv_computed_tokens": prompt, "time_to_first_token_seconds": queued + prefill + per_token,
-                "request_time_per_output_token_seconds": per_token, "e2e_request_latency_seconds": queued + seconds,
-                "request_queue_time_seconds": queued, "request_inference_time_seconds": seconds, "request_prefill_time_seconds": prefill,
+                "request_prompt_tokens": prompt,
+                "request_generation_tokens": output,
+                "request_max_num_generation_tokens": output,
+                "request_params_max_tokens": output,
+                "request_params_n": 1,
+                "request_num_preemptions": 0,
+                "request_prefill_kv_computed_tokens": prompt,
+                "time_to_first_token_seconds": queued + prefill + per_token,
+                "request_time_per_output_token_seconds": per_token,
+                "e2e_request_latency_seconds": queued + seconds,
+                "request_queue_time_seconds": queued,
+                "request_inference_time_seconds": seconds,
+                "request_prefill_time_seconds": prefill,
                 "request_decode_time_seconds": seconds - prefill,
             }
             for name, value in values.items():
@@ -192,14 +201,18 @@ class Engine:
         if name.startswith("http_"):
             requests = sum(self.http.values())
             return {"http_requests_total": self.http.get(("/v1/completions", "POST", labels.get("status", "")), 0)}.get(
-                name, requests if name.endswith(("_count", "_bucket")) else 0.0) * 1.0
+                name, requests if name.endswith(("_count", "_bucket")) else 0.0
+            ) * 1.0
         if not name.startswith("vllm:"):
             return float(line.value)
         short = name.removeprefix("vllm:")
         gauges = {
-            "num_requests_running": self.running, "num_requests_waiting": self.waiting, "kv_cache_usage_perc": self.kv_cache_usage,
+            "num_requests_running": self.running,
+            "num_requests_waiting": self.waiting,
+            "kv_cache_usage_perc": self.kv_cache_usage,
             "num_requests_waiting_by_reason": self.waiting if labels.get("reason") == "capacity" else 0,
-            "engine_sleep_state": labels.get("sleep_state") == "awake", "cache_config_info": 1,
+            "engine_sleep_state": labels.get("sleep_state") == "awake",
+            "cache_config_info": 1,
             "request_success_total": self.finished.get(labels.get("finished_reason", ""), 0),
         }
         if short in gauges:

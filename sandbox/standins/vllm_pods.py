@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Play the kubelet and vLLM for pods whose image is a vLLM: one server a pod, one thread that walks through the pod's life."""
+
 from __future__ import annotations
 
 import re
@@ -19,13 +20,17 @@ from .vllm_engine import Load as EngineLoad
 from .vllm_server import VERSION, VllmServer
 
 GPU = "nvidia.com/gpu"
-LOCAL = "app.kubernetes.io/component", "weights"  # label of pods that local_pods.py runs for real: the copy Jobs of model_weights
+WEIGHTS = ("app.kubernetes.io/component", "weights")  # label of pods that local_pods.py runs for real: the copy Jobs of model_weights
+
+
+def is_local(pod: Object) -> bool:
+    """True for the pods of Jobs that copy weights."""
+    return (pod["metadata"].get("labels") or {}).get(WEIGHTS[0]) == WEIGHTS[1]
 
 
 def is_vllm(pod: Object) -> bool:
-    """True for pods that this file plays; KWOK's stages leave them alone by the same rule."""
-    local = pod["metadata"].get("labels", {}).get(LOCAL[0]) == LOCAL[1]
-    return not local and any("vllm" in c.get("image", "") for c in pod["spec"]["containers"])
+    """True for pods that this file plays; KWOK's stages (sandbox/config/kwok.yaml) leave them and the local ones alone by the same rule."""
+    return not is_local(pod) and any("vllm" in c.get("image", "") for c in pod["spec"]["containers"])
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class VllmPod(threading.Thread):
         self.serving = False
         self.log = access.log(pod, self.spec["name"])
         known = {c["name"]: c for c in pod.get("status", {}).get("containerStatuses", [])}
-        self.container = Container(self.spec["name"], self.spec["image"], pod_status.waiting("ContainerCreating"),
-                                   restarts=known.get(self.spec["name"], {}).get("restartCount", 0))
+        self.container = Container(
+            self.spec["name"], self.spec["image"], pod_status.waiting("ContainerCreating"), restarts=known.get(self.spec["name"], {}).get("restartCount", 0)
+        )
 
     # What the agent tells this thread
 
@@ -195,16 +201,22 @@ class VllmPod(threading.Thread):
         if self._over():
             return End(137)
         if behaviour.load_seconds > limit:
-            self._event("Warning", "Unhealthy", f'{probe.capitalize()} probe failed: Get "http://{self.address}:{args.port}/health": dial tcp '
-                                                f"{self.address}:{args.port}: connect: connection refused")
+            self._event(
+                "Warning",
+                "Unhealthy",
+                f'{probe.capitalize()} probe failed: Get "http://{self.address}:{args.port}/health": dial tcp '
+                f"{self.address}:{args.port}: connect: connection refused",
+            )
             self._event("Normal", "Killing", f"Container {self.spec['name']} failed {probe} probe, will be restarted")
             # SIGTERM while the engine starts is swallowed, so the probe's (or the pod's) grace period always runs out.
             grace = self.spec[f"{probe}Probe"].get("terminationGracePeriodSeconds") or self.pod["spec"].get("terminationGracePeriodSeconds", 30)
             self._wait(grace * self.settings.time_scale)
             return End(137)
-        texts = {"crash": "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
-                 "kv_cache": f"ValueError: To serve at least one request with the models's max seq len ({args.max_model_len}), more KV cache memory is needed "
-                             "than is available. Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine."}
+        texts = {
+            "crash": "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+            "kv_cache": f"ValueError: To serve at least one request with the models's max seq len ({args.max_model_len}), more KV cache memory is needed "
+            "than is available. Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.",
+        }
         if behaviour.fail in texts:
             self.log.write(f"ERROR {texts[behaviour.fail]}", "stderr")
             return End(1)
@@ -306,8 +318,11 @@ class VllmPod(threading.Thread):
         """Write the pod's status with this state of the server's container."""
         self.container = replace(self.container, state=state, ready=self.container.ready and "running" in state)
         alive = "running" in state or self.container.last is not None
-        others = [Container(c["name"], c["image"], pod_status.running() if alive else pod_status.waiting("PodInitializing"), ready=alive, started=alive)
-                  for c in self.pod["spec"]["containers"] if c["name"] != self.spec["name"]]
+        others = [
+            Container(c["name"], c["image"], pod_status.running() if alive else pod_status.waiting("PodInitializing"), ready=alive, started=alive)
+            for c in self.pod["spec"]["containers"]
+            if c["name"] != self.spec["name"]
+        ]
         done = pod_status.terminated(0, "") if initialised else pod_status.waiting("PodInitializing")
         inits = [Container(c["name"], c["image"], done, ready=initialised) for c in self.pod["spec"].get("initContainers", [])]
         patch = pod_status.pod_patch(self.pod, [self.container, *others], self.address, initialised, inits)
@@ -365,10 +380,18 @@ class VllmAgent:
         rows = []
         for pod in pods:
             server = pod.server
-            rows.append({
-                "namespace": pod.namespace, "pod": pod.pod_name, "node": pod.pod["spec"].get("nodeName", ""), "state": next(iter(pod.container.state)),
-                "restarts": pod.container.restarts, "ready": pod.serving, "model": server.engine.args.served_names[0] if server else "",
-                "url": f"http://127.0.0.1:{server.port}" if server and pod.serving else "",
-                "running": server.engine.running if server else 0, "waiting": server.engine.waiting if server else 0,
-            })
+            rows.append(
+                {
+                    "namespace": pod.namespace,
+                    "pod": pod.pod_name,
+                    "node": pod.pod["spec"].get("nodeName", ""),
+                    "state": next(iter(pod.container.state)),
+                    "restarts": pod.container.restarts,
+                    "ready": pod.serving,
+                    "model": server.engine.args.served_names[0] if server else "",
+                    "url": f"http://127.0.0.1:{server.port}" if server and pod.serving else "",
+                    "running": server.engine.running if server else 0,
+                    "waiting": server.engine.waiting if server else 0,
+                }
+            )
         return rows

@@ -3,6 +3,7 @@
 
 The answers are made up (the prompt's words, repeated), so nothing about quality, tokenisation or speed can be learnt here.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -143,8 +144,10 @@ class VllmServer:
 
     def _models(self, _: dict[str, Any]) -> dict[str, Any]:
         args, created = self.engine.args, int(self.engine.created)
-        rows = [{"id": name, "object": "model", "created": created, "owned_by": "vllm", "root": args.model, "parent": None,
-                 "max_model_len": args.max_model_len} for name in args.served_names]
+        rows = [
+            {"id": name, "object": "model", "created": created, "owned_by": "vllm", "root": args.model, "parent": None, "max_model_len": args.max_model_len}
+            for name in args.served_names
+        ]
         return {"object": "list", "data": rows}
 
     @staticmethod
@@ -178,8 +181,12 @@ class VllmServer:
         if "messages" not in body:
             self._require(body, "prompt")
         if len(words_of(body)) > self.engine.args.max_model_len:
-            raise refused(400, f"This model's maximum context length is {self.engine.args.max_model_len} tokens. However, your request has "
-                               f"{len(words_of(body))} input tokens. Please reduce the length of the input messages.", "BadRequestError")
+            raise refused(
+                400,
+                f"This model's maximum context length is {self.engine.args.max_model_len} tokens. However, your request has "
+                f"{len(words_of(body))} input tokens. Please reduce the length of the input messages.",
+                "BadRequestError",
+            )
 
     def _generate(self, body: dict[str, Any]) -> dict[str, Any]:
         self.check_request(body)
@@ -190,8 +197,14 @@ class VllmServer:
         chat = "messages" in body
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason, "stop_reason": None}
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        return {"id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}", "object": "chat.completion" if chat else "text_completion",
-                "created": int(time.time()), "model": body.get("model") or self.engine.args.served_names[0], "choices": [choice], "usage": usage}
+        return {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "object": "chat.completion" if chat else "text_completion",
+            "created": int(time.time()),
+            "model": body.get("model") or self.engine.args.served_names[0],
+            "choices": [choice],
+            "usage": usage,
+        }
 
     def generate(self, body: dict[str, Any]) -> Any:
         """Yield the answer's words at the engine's pace and count the request. Ends early when the server closes; blocks when hung."""
@@ -268,9 +281,12 @@ def _handler_class(server: VllmServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             chat = path.endswith("chat/completions")
-            head = {"id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}", "created": int(time.time()),
-                    "object": "chat.completion.chunk" if chat else "text_completion",
-                    "model": body.get("model") or server.engine.args.served_names[0]}
+            head = {
+                "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
+                "created": int(time.time()),
+                "object": "chat.completion.chunk" if chat else "text_completion",
+                "model": body.get("model") or server.engine.args.served_names[0],
+            }
             words, reason = answer_words(body)
             sent = 0
             with contextlib.suppress(ConnectionError):

@@ -3,6 +3,7 @@
 
 A claim's content lies in `<state-dir>/volumes/<namespace>/<claim>` and goes with the claim.
 """
+
 from __future__ import annotations
 
 import shutil
@@ -26,10 +27,18 @@ class Volumes:
 
     def create_class(self) -> None:
         """Create the StorageClass."""
-        self.kube.apply(path_of("storage.k8s.io/v1", "storageclasses", name=CLASS), {
-            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": CLASS},
-            "provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate", "allowVolumeExpansion": True,
-        })
+        self.kube.apply(
+            path_of("storage.k8s.io/v1", "storageclasses", name=CLASS),
+            {
+                "apiVersion": "storage.k8s.io/v1",
+                "kind": "StorageClass",
+                "metadata": {"name": CLASS},
+                "provisioner": PROVISIONER,
+                "reclaimPolicy": "Delete",
+                "volumeBindingMode": "Immediate",
+                "allowVolumeExpansion": True,
+            },
+        )
 
     def on_claim(self, key: tuple[str, str], claim: Object | None) -> None:
         """Bind a new claim of our class; drop the volume of one that is gone."""
@@ -51,11 +60,15 @@ class Volumes:
         folder = claim_folder(self.state_dir, namespace, name)
         folder.mkdir(parents=True, exist_ok=True)
         body = {
-            "apiVersion": "v1", "kind": "PersistentVolume",
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
             "metadata": {"name": volume, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},
             "spec": {
-                "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]}, "accessModes": claim["spec"]["accessModes"],
-                "persistentVolumeReclaimPolicy": "Retain", "storageClassName": CLASS, "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"},
+                "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
+                "accessModes": claim["spec"]["accessModes"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "storageClassName": CLASS,
+                "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"},
                 "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name, "uid": claim["metadata"]["uid"]},
             },
         }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run one of our action plugins in this process, with Ansible's own task, templar and plugin loader. 20 times faster than ansible-playbook."""
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fixtures of the tests that need a real API server."""
+
 from __future__ import annotations
 
 import os

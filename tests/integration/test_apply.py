@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """llmops.eks.apply against a real API server. Writes are counted in its audit log."""
+
 from __future__ import annotations
 
 import base64
@@ -99,21 +100,32 @@ def serving(ns: str) -> list[dict[str, Any]]:
         named("Service", "server", ns, spec={"selector": {"app": "server"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}),
         named("PodDisruptionBudget", "server", ns, "policy/v1", spec={"maxUnavailable": 1, "selector": {"matchLabels": {"app": "server"}}}),
         named(
-            "NetworkPolicy", "server", ns, "networking.k8s.io/v1",
+            "NetworkPolicy",
+            "server",
+            ns,
+            "networking.k8s.io/v1",
             spec={"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{"ports": ports, "from": [{"podSelector": {}}]}], "egress": [{}]},
         ),
         named("Role", "server", ns, "rbac.authorization.k8s.io/v1", rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]),
         named(
-            "RoleBinding", "server", ns, "rbac.authorization.k8s.io/v1",
+            "RoleBinding",
+            "server",
+            ns,
+            "rbac.authorization.k8s.io/v1",
             roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "server"},
             subjects=[{"kind": "ServiceAccount", "name": "server", "namespace": ns}],
         ),
         named(
-            "PersistentVolumeClaim", "weights", ns,
+            "PersistentVolumeClaim",
+            "weights",
+            ns,
             spec={"accessModes": ["ReadWriteMany"], "storageClassName": "none", "resources": {"requests": {"storage": "1024Gi"}}},
         ),
         named(
-            "HorizontalPodAutoscaler", "server", ns, "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            "server",
+            ns,
+            "autoscaling/v2",
             spec={
                 "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "server"},
                 "minReplicas": 1,

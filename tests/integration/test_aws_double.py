@@ -3,6 +3,7 @@
 
 No kubelet is played here, so nodes stay NotReady; the whole chain runs in the sandbox (`python -m sandbox up`).
 """
+
 from __future__ import annotations
 
 import json
@@ -19,19 +20,36 @@ from sandbox.aws.running import RunningAws, running_aws
 CRDS = sorted((build.home() / "share" / "crds" / "karpenter").glob("*.yaml"))
 TAGGED = [{"tags": {"karpenter.sh/discovery": "demo"}}]
 NODE_CLASS = {
-    "apiVersion": "karpenter.k8s.aws/v1", "kind": "EC2NodeClass", "metadata": {"name": "gpu"},
-    "spec": {"role": "KarpenterNodeRole-demo", "amiSelectorTerms": [{"alias": "al2023@v20260714"}], "subnetSelectorTerms": TAGGED,
-             "securityGroupSelectorTerms": TAGGED},
+    "apiVersion": "karpenter.k8s.aws/v1",
+    "kind": "EC2NodeClass",
+    "metadata": {"name": "gpu"},
+    "spec": {
+        "role": "KarpenterNodeRole-demo",
+        "amiSelectorTerms": [{"alias": "al2023@v20260714"}],
+        "subnetSelectorTerms": TAGGED,
+        "securityGroupSelectorTerms": TAGGED,
+    },
 }
 NODE_POOL = {
-    "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "gpu"},
-    "spec": {"template": {"spec": {
-        "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "gpu"},
-        "requirements": [{"key": "karpenter.k8s.aws/instance-gpu-name", "operator": "In", "values": ["l4", "a10g"]},
-                         {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]}]}}},
+    "apiVersion": "karpenter.sh/v1",
+    "kind": "NodePool",
+    "metadata": {"name": "gpu"},
+    "spec": {
+        "template": {
+            "spec": {
+                "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "gpu"},
+                "requirements": [
+                    {"key": "karpenter.k8s.aws/instance-gpu-name", "operator": "In", "values": ["l4", "a10g"]},
+                    {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
+                ],
+            }
+        }
+    },
 }
 POD = {
-    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "vllm", "namespace": "default"},
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "vllm", "namespace": "default"},
     "spec": {"containers": [{"name": "vllm", "image": "vllm", "resources": {"requests": {"cpu": "3", "memory": "12Gi"}, "limits": {"nvidia.com/gpu": "1"}}}]},
 }
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]})
@@ -55,14 +73,28 @@ def api(control_plane, aws: RunningAws, tmp_path_factory: pytest.TempPathFactory
         for body in yaml.safe_load_all(path.read_text()):
             crd_api.create_custom_resource_definition(body)
     chosen = ports.choose({"metrics": 0, "health": 0})
-    env = {**aws.env, "KUBECONFIG": str(control_plane.kubeconfig), "CLUSTER_NAME": aws.cluster, "CLUSTER_ENDPOINT": "https://127.0.0.1:1",
-           "SYSTEM_NAMESPACE": "kube-system", "KARPENTER_SERVICE": "karpenter", "DISABLE_LEADER_ELECTION": "true",
-           "METRICS_PORT": str(chosen["metrics"]), "HEALTH_PROBE_PORT": str(chosen["health"])}
+    env = {
+        **aws.env,
+        "KUBECONFIG": str(control_plane.kubeconfig),
+        "CLUSTER_NAME": aws.cluster,
+        "CLUSTER_ENDPOINT": "https://127.0.0.1:1",
+        "SYSTEM_NAMESPACE": "kube-system",
+        "KARPENTER_SERVICE": "karpenter",
+        "DISABLE_LEADER_ELECTION": "true",
+        "METRICS_PORT": str(chosen["metrics"]),
+        "HEALTH_PROBE_PORT": str(chosen["health"]),
+    }
     aws.client("iam").create_role(RoleName="KarpenterNodeRole-demo", AssumeRolePolicyDocument=TRUST)
     process = processes.spawn("karpenter", [str(binary)], tmp_path_factory.mktemp("karpenter") / "karpenter.log", env)
     try:
-        wait("the CRDs", lambda: all(any(c.type == "Established" and c.status == "True" for c in d.status.conditions or [])
-                                     for d in crd_api.list_custom_resource_definition().items), process, 30)
+        wait(
+            "the CRDs",
+            lambda: all(
+                any(c.type == "Established" and c.status == "True" for c in d.status.conditions or []) for d in crd_api.list_custom_resource_definition().items
+            ),
+            process,
+            30,
+        )
         yield dynamic.DynamicClient(kube), process
     finally:
         processes.stop([process])
@@ -89,7 +121,8 @@ def test_the_node_class_becomes_ready_against_the_double(api):
     status = kinds.get(name="gpu").to_dict()["status"]
     assert {s["zone"] for s in status["subnets"]} == {"us-east-1a", "us-east-1b", "us-east-1c"}
     assert {a["name"] for a in status["amis"]} == {
-        f"amazon-eks-node-al2023-{arch}-1.36-v20260714" for arch in ("x86_64-standard", "x86_64-nvidia", "x86_64-neuron", "arm64-standard", "arm64-nvidia")}
+        f"amazon-eks-node-al2023-{arch}-1.36-v20260714" for arch in ("x86_64-standard", "x86_64-nvidia", "x86_64-neuron", "arm64-standard", "arm64-nvidia")
+    }
 
 
 def test_a_gpu_pod_makes_karpenter_launch_the_cheapest_type(api, aws):

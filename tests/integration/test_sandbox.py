@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sandbox as a user runs it: the whole set of real programs, in a state directory of its own."""
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The local answer to "would server-side apply change anything?". fieldsV1 below is what a 1.36 API server wrote for these manifests."""
+
 from __future__ import annotations
 
 import copy
@@ -172,8 +173,17 @@ def test_custom_resources_keep_quantities_as_written():
 @pytest.mark.parametrize(
     ("a", "b", "same"),
     [
-        ("0.5", "500m", True), (1, "1", True), ("1Gi", "1024Mi", True), ("1G", "1Gi", False), ("1e3", "1k", True), ("1E", "1000P", True),
-        ("", "0", False), ("x", "x", False), ("1.5Gi", "1536Mi", True), ("NaN", "NaN", False), ("100n", "0.1u", True),
+        ("0.5", "500m", True),
+        (1, "1", True),
+        ("1Gi", "1024Mi", True),
+        ("1G", "1Gi", False),
+        ("1e3", "1k", True),
+        ("1E", "1000P", True),
+        ("", "0", False),
+        ("x", "x", False),
+        ("1.5Gi", "1536Mi", True),
+        ("NaN", "NaN", False),
+        ("100n", "0.1u", True),
     ],
 )
 def test_quantities(a, b, same):

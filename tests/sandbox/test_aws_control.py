@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What tests can see and do through the AWS double's control API, and how the process starts and ends."""
+
 from __future__ import annotations
 
 import signal
@@ -24,11 +25,24 @@ def error_of(function, **params) -> dict:
     return {**error.value.response["Error"], "status": error.value.response["ResponseMetadata"]["HTTPStatusCode"]}
 
 
-@pytest.mark.parametrize(("operation", "write"), [
-    ("CreateNodegroup", True), ("DeleteStack", True), ("PutRule", True), ("TagResource", True), ("RunInstances", True), ("AttachRolePolicy", True),
-    ("SendMessage", True), ("DescribeNodegroup", False), ("ListTagsForResource", False), ("GetParameter", False), ("HeadBucket", False),
-    ("AssumeRole", False), ("ReceiveMessage", False),
-])
+@pytest.mark.parametrize(
+    ("operation", "write"),
+    [
+        ("CreateNodegroup", True),
+        ("DeleteStack", True),
+        ("PutRule", True),
+        ("TagResource", True),
+        ("RunInstances", True),
+        ("AttachRolePolicy", True),
+        ("SendMessage", True),
+        ("DescribeNodegroup", False),
+        ("ListTagsForResource", False),
+        ("GetParameter", False),
+        ("HeadBucket", False),
+        ("AssumeRole", False),
+        ("ReceiveMessage", False),
+    ],
+)
 def test_what_counts_as_a_write(operation, write):
     assert is_write(operation) is write
 
@@ -55,16 +69,19 @@ def test_refused_writes_and_dry_runs_are_listed_but_not_counted(aws: RunningAws)
     assert [(c["operation"], c["counted"]) for c in aws.control.calls()] == [("RunInstances", False), ("DeleteNodegroup", False)]
 
 
-@pytest.mark.parametrize(("service", "action", "method", "params", "code"), [
-    ("ec2", "ec2:DescribeCapacityReservations", "describe_capacity_reservations", {}, "UnauthorizedOperation"),
-    ("ec2", "ec2:DescribeSubnets", "describe_subnets", {}, "UnauthorizedOperation"),
-    ("eks", "eks:ListNodegroups", "list_nodegroups", {"clusterName": "demo"}, "AccessDeniedException"),
-    ("service-quotas", "servicequotas:ListServiceQuotas", "list_service_quotas", {"ServiceCode": "ec2"}, "AccessDeniedException"),
-    ("pricing", "pricing:GetProducts", "get_products", {"ServiceCode": "AmazonEC2"}, "AccessDeniedException"),
-    ("ssm", "ssm:GetParameter", "get_parameter", {"Name": "x"}, "AccessDeniedException"),
-    ("iam", "iam:ListRoles", "list_roles", {}, "AccessDenied"),
-    ("s3", "s3:ListBucket", "list_objects_v2", {"Bucket": "b"}, "AccessDenied"),
-])
+@pytest.mark.parametrize(
+    ("service", "action", "method", "params", "code"),
+    [
+        ("ec2", "ec2:DescribeCapacityReservations", "describe_capacity_reservations", {}, "UnauthorizedOperation"),
+        ("ec2", "ec2:DescribeSubnets", "describe_subnets", {}, "UnauthorizedOperation"),
+        ("eks", "eks:ListNodegroups", "list_nodegroups", {"clusterName": "demo"}, "AccessDeniedException"),
+        ("service-quotas", "servicequotas:ListServiceQuotas", "list_service_quotas", {"ServiceCode": "ec2"}, "AccessDeniedException"),
+        ("pricing", "pricing:GetProducts", "get_products", {"ServiceCode": "AmazonEC2"}, "AccessDeniedException"),
+        ("ssm", "ssm:GetParameter", "get_parameter", {"Name": "x"}, "AccessDeniedException"),
+        ("iam", "iam:ListRoles", "list_roles", {}, "AccessDenied"),
+        ("s3", "s3:ListBucket", "list_objects_v2", {"Bucket": "b"}, "AccessDenied"),
+    ],
+)
 def test_a_denied_action_answers_as_the_service_does(aws: RunningAws, service, action, method, params, code):
     aws.control.deny(action)
     error = error_of(getattr(aws.client(service), method), **params)
@@ -108,20 +125,23 @@ def test_reset_forgets_what_was_injected_and_resources_only_when_asked(aws: Runn
     assert aws.client("eks").describe_cluster(name="demo")["cluster"]["version"] == "1.36"
 
 
-@pytest.mark.parametrize(("call", "text"), [
-    (lambda c: c.quota("L-0", 1), "needed one of L-1216C47A"),
-    (lambda c: c.deny("DescribeSubnets"), "needed an IAM action"),
-    (lambda c: c.fail("CreateNodegroup", "X"), "needed \"<boto3 service>:<Operation>\""),
-    (lambda c: c.fail_nodegroup("gpu", code="NoSuchCode"), "NodegroupIssueCode"),
-    (lambda c: c.fail_nodegroup("gpu", status="SAD"), "needed CREATE_FAILED or DEGRADED"),
-    (lambda c: c.offering("g9.xlarge", "us-east-1a"), "needed an EC2 instance type"),
-    (lambda c: c.subnet_ips("us-east-1f", 1), "tagged karpenter.sh/discovery"),
-    (lambda c: c.spot_score(11), "needed 1 to 10"),
-    (lambda c: c.capacity(reservations=[{"State": "active"}]), "needs CapacityReservationId"),
-    (lambda c: c.cluster(authentication_mode="NONE"), "needed one of API"),
-    (lambda c: c.cluster(colour="red"), "colour"),
-    (lambda c: c._ask("nonsense", {}), "spot-score"),
-])
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda c: c.quota("L-0", 1), "needed one of L-1216C47A"),
+        (lambda c: c.deny("DescribeSubnets"), "needed an IAM action"),
+        (lambda c: c.fail("CreateNodegroup", "X"), 'needed "<boto3 service>:<Operation>"'),
+        (lambda c: c.fail_nodegroup("gpu", code="NoSuchCode"), "NodegroupIssueCode"),
+        (lambda c: c.fail_nodegroup("gpu", status="SAD"), "needed CREATE_FAILED or DEGRADED"),
+        (lambda c: c.offering("g9.xlarge", "us-east-1a"), "needed an EC2 instance type"),
+        (lambda c: c.subnet_ips("us-east-1f", 1), "tagged karpenter.sh/discovery"),
+        (lambda c: c.spot_score(11), "needed 1 to 10"),
+        (lambda c: c.capacity(reservations=[{"State": "active"}]), "needs CapacityReservationId"),
+        (lambda c: c.cluster(authentication_mode="NONE"), "needed one of API"),
+        (lambda c: c.cluster(colour="red"), "colour"),
+        (lambda c: c._ask("nonsense", {}), "spot-score"),
+    ],
+)
 def test_a_wrong_command_says_what_is_needed(aws_process: RunningAws, call, text):
     with pytest.raises(ControlError, match=text):
         call(aws_process.control)
@@ -135,8 +155,19 @@ def test_an_operation_that_nobody_has_says_so(aws: RunningAws):
 
 def test_the_program_serves_both_ports_and_ends_on_sigterm():
     chosen = ports.choose({"aws": 0, "pricing": 0})
-    argv = [sys.executable, "-m", "sandbox.aws", "--port", str(chosen["aws"]), "--pricing-port", str(chosen["pricing"]), "--cluster", "other",
-            "--region", "us-east-1"]
+    argv = [
+        sys.executable,
+        "-m",
+        "sandbox.aws",
+        "--port",
+        str(chosen["aws"]),
+        "--pricing-port",
+        str(chosen["pricing"]),
+        "--cluster",
+        "other",
+        "--region",
+        "us-east-1",
+    ]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "ready\n"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Access entries, pod identity associations, add-ons, versions and the seeded cluster of the AWS double, through boto3."""
+
 from __future__ import annotations
 
 import pytest
@@ -59,8 +60,9 @@ def test_a_standard_entry_with_policies(eks):
     assert code_of(eks.disassociate_access_policy, **IN, principalArn=ROLE, policyArn=VIEW) == "ResourceNotFoundException"
 
 
-@pytest.mark.parametrize("params", [{"principalArn": "KarpenterNodeRole"}, {"principalArn": ROLE, "type": "NODE"},
-                                    {"principalArn": ROLE, "type": "EC2_LINUX", "username": "me"}])
+@pytest.mark.parametrize(
+    "params", [{"principalArn": "KarpenterNodeRole"}, {"principalArn": ROLE, "type": "NODE"}, {"principalArn": ROLE, "type": "EC2_LINUX", "username": "me"}]
+)
 def test_bad_access_entries(eks, params):
     assert code_of(eks.create_access_entry, **IN, **params) == "InvalidParameterException"
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The vLLM stand-in against what a real vLLM 0.33.0 was recorded to do."""
+
 from __future__ import annotations
 
 import json
@@ -163,23 +164,45 @@ def test_histogram_buckets_are_cumulative(server: VllmServer) -> None:
     assert value(page, name, le="2.5") == 3
 
 
-@pytest.mark.parametrize(("argv", "message"), [
-    (["m", "--swap-space", "4"], "unrecognized arguments: --swap-space"),
-    (["m", "--no-such-flag"], "unrecognized arguments: --no-such-flag"),
-    (["m", "--device", "cuda"], "ambiguous option: --device"),
-    (["m", "--max-model-len"], "argument --max-model-len: expected one argument"),
-    (["m", "extra"], "unrecognized arguments: extra"),
-    (["m", "--max-num-seqs", "many"], "argument --max-num-seqs: invalid int value: 'many'"),
-])
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["m", "--swap-space", "4"], "unrecognized arguments: --swap-space"),
+        (["m", "--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["m", "--device", "cuda"], "ambiguous option: --device"),
+        (["m", "--max-model-len"], "argument --max-model-len: expected one argument"),
+        (["m", "extra"], "unrecognized arguments: extra"),
+        (["m", "--max-num-seqs", "many"], "argument --max-num-seqs: invalid int value: 'many'"),
+    ],
+)
 def test_refuses_what_the_real_parser_refuses(argv: list[str], message: str) -> None:
     with pytest.raises(vllm_args.UsageError, match=re.escape(message)):
         vllm_args.parse(argv)
 
 
 def test_reads_the_arguments_it_needs() -> None:
-    args = vllm_args.parse(["s3://bucket/llama/", "--served-model-name", "a", "b", "--tensor-parallel-size=4", "--pipeline-parallel-size", "2",
-                            "--max-model-len", "16K", "--port=9000", "--shutdown-timeout", "120", "--disable-prefix-caching", "-O3",
-                            "-cc.mode=none", "--tensor-parallel", "4", "--disable-fastapi-docs"])
+    args = vllm_args.parse(
+        [
+            "s3://bucket/llama/",
+            "--served-model-name",
+            "a",
+            "b",
+            "--tensor-parallel-size=4",
+            "--pipeline-parallel-size",
+            "2",
+            "--max-model-len",
+            "16K",
+            "--port=9000",
+            "--shutdown-timeout",
+            "120",
+            "--disable-prefix-caching",
+            "-O3",
+            "-cc.mode=none",
+            "--tensor-parallel",
+            "4",
+            "--disable-fastapi-docs",
+        ]
+    )
     assert (args.model, args.served_names, args.gpus) == ("s3://bucket/llama/", ("a", "b"), 8)
     assert (args.max_model_len, args.port, args.shutdown_timeout, args.docs) == (16384, 9000, 120.0, False)
 

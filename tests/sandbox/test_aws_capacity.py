@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Quotas, offerings, reservations, spot and prices of the AWS double, and the images and network it is seeded with, through boto3."""
+
 from __future__ import annotations
 
 import datetime as dt
@@ -39,8 +40,14 @@ def test_the_usage_of_a_quota_is_a_metric(aws: RunningAws):
     metric = aws.client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=G_ON_DEMAND)["Quota"]["UsageMetric"]
     dimensions = [{"Name": k, "Value": v} for k, v in metric["MetricDimensions"].items()]
     now = dt.datetime.now(dt.UTC)
-    query = {"Id": "used", "MetricStat": {"Period": 300, "Stat": metric["MetricStatisticRecommendation"], "Metric": {
-        "Namespace": metric["MetricNamespace"], "MetricName": metric["MetricName"], "Dimensions": dimensions}}}
+    query = {
+        "Id": "used",
+        "MetricStat": {
+            "Period": 300,
+            "Stat": metric["MetricStatisticRecommendation"],
+            "Metric": {"Namespace": metric["MetricNamespace"], "MetricName": metric["MetricName"], "Dimensions": dimensions},
+        },
+    }
     found = aws.client("cloudwatch").get_metric_data(MetricDataQueries=[query], StartTime=now - dt.timedelta(hours=1), EndTime=now + dt.timedelta(minutes=5))
     assert found["MetricDataResults"][0]["Values"] == [48]
 
@@ -92,11 +99,22 @@ def test_capacity_reservations_and_blocks(aws: RunningAws):
     ec2 = aws.client("ec2")
     assert ec2.describe_capacity_reservations()["CapacityReservations"] == []
     aws.control.capacity(
-        reservations=[{"CapacityReservationId": "cr-1", "InstanceType": "g6.xlarge", "AvailabilityZone": "us-east-1a", "State": "active",
-                       "TotalInstanceCount": 4, "AvailableInstanceCount": 1, "InstanceMatchCriteria": "open", "EndDate": "2027-01-01T00:00:00+00:00",
-                       "Tags": [{"Key": "team", "Value": "llm"}]},
-                      {"CapacityReservationId": "cr-2", "InstanceType": "p5.48xlarge", "State": "expired"}],
-        blocks=[{"CapacityBlockId": "cb-1", "AvailabilityZone": "us-east-1a", "State": "scheduled", "CapacityReservationIds": ["cr-2"]}])
+        reservations=[
+            {
+                "CapacityReservationId": "cr-1",
+                "InstanceType": "g6.xlarge",
+                "AvailabilityZone": "us-east-1a",
+                "State": "active",
+                "TotalInstanceCount": 4,
+                "AvailableInstanceCount": 1,
+                "InstanceMatchCriteria": "open",
+                "EndDate": "2027-01-01T00:00:00+00:00",
+                "Tags": [{"Key": "team", "Value": "llm"}],
+            },
+            {"CapacityReservationId": "cr-2", "InstanceType": "p5.48xlarge", "State": "expired"},
+        ],
+        blocks=[{"CapacityBlockId": "cb-1", "AvailabilityZone": "us-east-1a", "State": "scheduled", "CapacityReservationIds": ["cr-2"]}],
+    )
 
     def found(*filters: tuple[str, str]) -> list[str]:
         rows = ec2.describe_capacity_reservations(Filters=[{"Name": k, "Values": [v]} for k, v in filters])["CapacityReservations"]
@@ -133,8 +151,14 @@ def usd(product: dict) -> float:
 
 
 def test_one_price_as_the_cost_plan_asks_for_it(aws: RunningAws):
-    ask = {"instanceType": "g6.12xlarge", "regionCode": "us-east-1", "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
-           "capacitystatus": "Used"}
+    ask = {
+        "instanceType": "g6.12xlarge",
+        "regionCode": "us-east-1",
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+    }
     assert [usd(p) for p in products(aws, **ask)] == [4.6016]
     assert products(aws, **{**ask, "regionCode": "eu-west-1"}) == []
     aws.control.price("g6.12xlarge", 9.5)
@@ -145,8 +169,17 @@ def test_one_price_as_the_cost_plan_asks_for_it(aws: RunningAws):
 
 @pytest.mark.parametrize(("tenancy", "family"), [("Shared", "Compute Instance"), ("Dedicated", "Compute Instance (bare metal)")])
 def test_both_lists_that_karpenter_asks_for_have_products(aws: RunningAws, tenancy, family):
-    found = products(aws, regionCode="us-east-1", serviceCode="AmazonEC2", preInstalledSw="NA", operatingSystem="Linux", capacitystatus="Used",
-                     marketoption="OnDemand", tenancy=tenancy, productFamily=family)
+    found = products(
+        aws,
+        regionCode="us-east-1",
+        serviceCode="AmazonEC2",
+        preInstalledSw="NA",
+        operatingSystem="Linux",
+        capacitystatus="Used",
+        marketoption="OnDemand",
+        tenancy=tenancy,
+        productFamily=family,
+    )
     assert found
     assert all(usd(p) > 0 for p in found)
 
@@ -164,12 +197,15 @@ def test_the_network_is_tagged_for_karpenter_and_can_run_out_of_addresses(aws: R
     assert free["us-east-1a"] > 8000
 
 
-@pytest.mark.parametrize("name", [
-    "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/nvidia/recommended",
-    "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/amazon-eks-node-al2023-arm64-standard-1.36-v20260714",
-    "/aws/service/eks/optimized-ami/1.35/amazon-linux-2023/x86_64/neuron/recommended",
-    "/aws/service/bottlerocket/aws-k8s-1.36-nvidia/x86_64/latest",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/nvidia/recommended",
+        "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/amazon-eks-node-al2023-arm64-standard-1.36-v20260714",
+        "/aws/service/eks/optimized-ami/1.35/amazon-linux-2023/x86_64/neuron/recommended",
+        "/aws/service/bottlerocket/aws-k8s-1.36-nvidia/x86_64/latest",
+    ],
+)
 def test_image_parameters_name_an_image_of_the_right_architecture(aws: RunningAws, name):
     ident = aws.client("ssm").get_parameter(Name=f"{name}/image_id")["Parameter"]["Value"]
     (image,) = aws.client("ec2").describe_images(ImageIds=[ident])["Images"]

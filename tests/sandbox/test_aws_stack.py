@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Karpenter's AWS side as one CloudFormation stack in the double: queue, rules, roles and policies are made, changed and leave nothing."""
+
 from __future__ import annotations
 
 import copy
@@ -18,9 +19,13 @@ def trust(service: str, *actions: str) -> dict:
 
 
 def rule(source: str, detail: str) -> dict:
-    return {"Type": "AWS::Events::Rule", "Properties": {
-        "EventPattern": {"source": [source], "detail-type": [detail]},
-        "Targets": [{"Id": "KarpenterInterruptionQueueTarget", "Arn": {"Fn::GetAtt": ["Queue", "Arn"]}}]}}
+    return {
+        "Type": "AWS::Events::Rule",
+        "Properties": {
+            "EventPattern": {"source": [source], "detail-type": [detail]},
+            "Targets": [{"Id": "KarpenterInterruptionQueueTarget", "Arn": {"Fn::GetAtt": ["Queue", "Arn"]}}],
+        },
+    }
 
 
 TEMPLATE = {
@@ -28,29 +33,66 @@ TEMPLATE = {
     "Parameters": {"ClusterName": {"Type": "String"}},
     "Resources": {
         "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Ref": "ClusterName"}, "MessageRetentionPeriod": 300, "SqsManagedSseEnabled": True}},
-        "QueuePolicy": {"Type": "AWS::SQS::QueuePolicy", "Properties": {"Queues": [{"Ref": "Queue"}], "PolicyDocument": {"Version": "2012-10-17", "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": ["events.amazonaws.com", "sqs.amazonaws.com"]}, "Action": "sqs:SendMessage",
-             "Resource": {"Fn::GetAtt": ["Queue", "Arn"]}},
-            {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": {"Fn::GetAtt": ["Queue", "Arn"]},
-             "Condition": {"Bool": {"aws:SecureTransport": "false"}}}]}}},
+        "QueuePolicy": {
+            "Type": "AWS::SQS::QueuePolicy",
+            "Properties": {
+                "Queues": [{"Ref": "Queue"}],
+                "PolicyDocument": {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Allow",
+                            "Principal": {"Service": ["events.amazonaws.com", "sqs.amazonaws.com"]},
+                            "Action": "sqs:SendMessage",
+                            "Resource": {"Fn::GetAtt": ["Queue", "Arn"]},
+                        },
+                        {
+                            "Effect": "Deny",
+                            "Principal": "*",
+                            "Action": "sqs:*",
+                            "Resource": {"Fn::GetAtt": ["Queue", "Arn"]},
+                            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                        },
+                    ],
+                },
+            },
+        },
         "SpotRule": rule("aws.ec2", "EC2 Spot Instance Interruption Warning"),
         "HealthRule": rule("aws.health", "AWS Health Event"),
-        "NodeRole": {"Type": "AWS::IAM::Role", "Properties": {
-            "RoleName": {"Fn::Sub": "KarpenterNodeRole-${ClusterName}"}, "AssumeRolePolicyDocument": trust("ec2.amazonaws.com", "sts:AssumeRole"),
-            "ManagedPolicyArns": [{"Fn::Sub": f"arn:${{AWS::Partition}}:iam::aws:policy/{name}"} for name in NODE_POLICIES]}},
-        "ControllerPolicy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {
-            "ManagedPolicyName": {"Fn::Sub": "KarpenterInterruption-${ClusterName}"},
-            "PolicyDocument": {"Version": "2012-10-17", "Statement": [
-                {"Effect": "Allow", "Action": ["sqs:ReceiveMessage"], "Resource": {"Fn::GetAtt": ["Queue", "Arn"]}}]}}},
-        "ControllerRole": {"Type": "AWS::IAM::Role", "Properties": {
-            "RoleName": {"Fn::Sub": "KarpenterController-${ClusterName}"},
-            "AssumeRolePolicyDocument": trust("pods.eks.amazonaws.com", "sts:AssumeRole", "sts:TagSession"),
-            "ManagedPolicyArns": [{"Ref": "ControllerPolicy"}]}},
+        "NodeRole": {
+            "Type": "AWS::IAM::Role",
+            "Properties": {
+                "RoleName": {"Fn::Sub": "KarpenterNodeRole-${ClusterName}"},
+                "AssumeRolePolicyDocument": trust("ec2.amazonaws.com", "sts:AssumeRole"),
+                "ManagedPolicyArns": [{"Fn::Sub": f"arn:${{AWS::Partition}}:iam::aws:policy/{name}"} for name in NODE_POLICIES],
+            },
+        },
+        "ControllerPolicy": {
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Properties": {
+                "ManagedPolicyName": {"Fn::Sub": "KarpenterInterruption-${ClusterName}"},
+                "PolicyDocument": {
+                    "Version": "2012-10-17",
+                    "Statement": [{"Effect": "Allow", "Action": ["sqs:ReceiveMessage"], "Resource": {"Fn::GetAtt": ["Queue", "Arn"]}}],
+                },
+            },
+        },
+        "ControllerRole": {
+            "Type": "AWS::IAM::Role",
+            "Properties": {
+                "RoleName": {"Fn::Sub": "KarpenterController-${ClusterName}"},
+                "AssumeRolePolicyDocument": trust("pods.eks.amazonaws.com", "sts:AssumeRole", "sts:TagSession"),
+                "ManagedPolicyArns": [{"Ref": "ControllerPolicy"}],
+            },
+        },
     },
     "Outputs": {"NodeRoleArn": {"Value": {"Fn::GetAtt": ["NodeRole", "Arn"]}}, "QueueName": {"Value": {"Fn::GetAtt": ["Queue", "QueueName"]}}},
 }
-STACK = {"StackName": "llmops-eks-karpenter-demo", "Parameters": [{"ParameterKey": "ClusterName", "ParameterValue": "demo"}],
-         "Capabilities": ["CAPABILITY_NAMED_IAM"]}
+STACK = {
+    "StackName": "llmops-eks-karpenter-demo",
+    "Parameters": [{"ParameterKey": "ClusterName", "ParameterValue": "demo"}],
+    "Capabilities": ["CAPABILITY_NAMED_IAM"],
+}
 
 
 @pytest.fixture
@@ -125,6 +167,7 @@ def test_an_equal_update_without_parameters_is_refused(aws: RunningAws):
 
 def test_a_change_set_predicts_without_changing(aws: RunningAws, stacks):
     """As Ansible's check mode asks: no change set type is given, and the change set is deleted afterwards."""
+
     def predicted(template: dict) -> tuple[str, set[str]]:
         ident = stacks.create_change_set(**STACK, TemplateBody=json.dumps(template), ChangeSetName="check")["Id"]
         found = stacks.describe_change_set(ChangeSetName=ident)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fixtures of the sandbox's own tests."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

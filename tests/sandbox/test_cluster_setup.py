@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is written before anything starts: certificates, audit policy, objects, Prometheus' configuration."""
+
 import ssl
 
 import pytest

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Node groups of the AWS double, through a real boto3 client (which validates every answer against the service model)."""
+
 from __future__ import annotations
 
 import json
@@ -23,8 +24,15 @@ def request_body(aws: RunningAws) -> dict:
     """A complete, valid CreateNodegroup request."""
     role = aws.client("iam").create_role(RoleName="nodes", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
     subnets = aws.client("ec2").describe_subnets(Filters=[{"Name": "tag:karpenter.sh/discovery", "Values": ["demo"]}])["Subnets"]
-    return {"clusterName": "demo", "nodegroupName": "gpu", "nodeRole": role, "subnets": [s["SubnetId"] for s in subnets], "amiType": "AL2023_x86_64_NVIDIA",
-            "instanceTypes": ["g6.xlarge"], "scalingConfig": {"minSize": 0, "maxSize": 2, "desiredSize": 1}}
+    return {
+        "clusterName": "demo",
+        "nodegroupName": "gpu",
+        "nodeRole": role,
+        "subnets": [s["SubnetId"] for s in subnets],
+        "amiType": "AL2023_x86_64_NVIDIA",
+        "instanceTypes": ["g6.xlarge"],
+        "scalingConfig": {"minSize": 0, "maxSize": 2, "desiredSize": 1},
+    }
 
 
 def group(eks, name="gpu") -> dict:
@@ -60,33 +68,42 @@ def test_a_group_is_created_with_the_defaults_of_eks_and_becomes_active(eks, aws
 
 
 def test_what_moto_drops_is_kept(eks, request_body):
-    given = {"nodeRepairConfig": {"enabled": True, "maxUnhealthyNodeThresholdCount": 2}, "updateConfig": {"maxUnavailablePercentage": 33},
-             "warmPoolConfig": {"enabled": True, "minSize": 1, "poolState": "STOPPED"}, "labels": {"a": "b"}, "tags": {"k": "v"},
-             "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}], "capacityType": "SPOT"}
+    given = {
+        "nodeRepairConfig": {"enabled": True, "maxUnhealthyNodeThresholdCount": 2},
+        "updateConfig": {"maxUnavailablePercentage": 33},
+        "warmPoolConfig": {"enabled": True, "minSize": 1, "poolState": "STOPPED"},
+        "labels": {"a": "b"},
+        "tags": {"k": "v"},
+        "taints": [{"key": "nvidia.com/gpu", "value": "true", "effect": "NO_SCHEDULE"}],
+        "capacityType": "SPOT",
+    }
     eks.create_nodegroup(**request_body, **given)
     made = wait(eks, "ACTIVE")
     assert {k: made[k] for k in given} == {**given, "updateConfig": {"maxUnavailablePercentage": 33, "updateStrategy": "DEFAULT"}}
 
 
-@pytest.mark.parametrize(("change", "text"), [
-    ({"amiType": "NOPE"}, "amiType: 'NOPE'"),
-    ({"amiType": "AL2_x86_64_GPU"}, "only supported for kubernetes versions 1.32"),
-    ({"capacityType": "CHEAP"}, "capacityType"),
-    ({"capacityType": "CAPACITY_BLOCK"}, "capacity reservation"),
-    ({"scalingConfig": {"minSize": 3, "maxSize": 2, "desiredSize": 2}}, "Minimum capacity 3"),
-    ({"scalingConfig": {"minSize": 0, "maxSize": 2, "desiredSize": 3}}, "desired capacity 3"),
-    ({"scalingConfig": {"maxSize": 2}}, "must all be specified"),
-    ({"instanceTypes": ["g9.xlarge"]}, "do not exist"),
-    ({"instanceTypes": ["g5g.xlarge"]}, "not a valid instance type for requested amiType"),
-    ({"subnets": ["subnet-0"]}, "'subnet-0' does not exist"),
-    ({"nodeRole": "arn:aws:iam::123456789012:role/absent"}, "absent cannot be found"),
-    ({"nodeRole": "arn:aws:iam::123456789012:role/demo-cluster"}, "ec2.amazonaws.com"),
-    ({"version": "1.37"}, "not valid for cluster version 1.36"),
-    ({"releaseVersion": "1.35.6-20260714"}, "not valid for kubernetes version 1.36"),
-    ({"updateConfig": {"maxUnavailable": 1, "maxUnavailablePercentage": 5}}, "Only one of"),
-    ({"nodeRepairConfig": {"maxParallelNodesRepairedCount": 1, "maxParallelNodesRepairedPercentage": 5}}, "Only one of"),
-    ({"taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}]}, "taint effect"),
-])
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"amiType": "NOPE"}, "amiType: 'NOPE'"),
+        ({"amiType": "AL2_x86_64_GPU"}, "only supported for kubernetes versions 1.32"),
+        ({"capacityType": "CHEAP"}, "capacityType"),
+        ({"capacityType": "CAPACITY_BLOCK"}, "capacity reservation"),
+        ({"scalingConfig": {"minSize": 3, "maxSize": 2, "desiredSize": 2}}, "Minimum capacity 3"),
+        ({"scalingConfig": {"minSize": 0, "maxSize": 2, "desiredSize": 3}}, "desired capacity 3"),
+        ({"scalingConfig": {"maxSize": 2}}, "must all be specified"),
+        ({"instanceTypes": ["g9.xlarge"]}, "do not exist"),
+        ({"instanceTypes": ["g5g.xlarge"]}, "not a valid instance type for requested amiType"),
+        ({"subnets": ["subnet-0"]}, "'subnet-0' does not exist"),
+        ({"nodeRole": "arn:aws:iam::123456789012:role/absent"}, "absent cannot be found"),
+        ({"nodeRole": "arn:aws:iam::123456789012:role/demo-cluster"}, "ec2.amazonaws.com"),
+        ({"version": "1.37"}, "not valid for cluster version 1.36"),
+        ({"releaseVersion": "1.35.6-20260714"}, "not valid for kubernetes version 1.36"),
+        ({"updateConfig": {"maxUnavailable": 1, "maxUnavailablePercentage": 5}}, "Only one of"),
+        ({"nodeRepairConfig": {"maxParallelNodesRepairedCount": 1, "maxParallelNodesRepairedPercentage": 5}}, "Only one of"),
+        ({"taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}]}, "taint effect"),
+    ],
+)
 def test_a_bad_request_is_refused_and_nothing_is_stored(eks, request_body, change, text):
     code, message = refused(eks.create_nodegroup, **{**request_body, **change})
     assert code == "InvalidParameterException"
@@ -108,7 +125,10 @@ def test_a_config_update_is_in_progress_then_successful_and_a_second_is_refused(
     aws.control.settle(60)
     change = {"clusterName": "demo", "nodegroupName": "gpu"}
     update = eks.update_nodegroup_config(
-        **change, scalingConfig={"maxSize": 5}, labels={"addOrUpdateLabels": {"a": "9"}, "removeLabels": ["b"]}, nodeRepairConfig={"enabled": True},
+        **change,
+        scalingConfig={"maxSize": 5},
+        labels={"addOrUpdateLabels": {"a": "9"}, "removeLabels": ["b"]},
+        nodeRepairConfig={"enabled": True},
         taints={"addOrUpdateTaints": [{"key": "new", "value": "1", "effect": "NO_EXECUTE"}], "removeTaints": [{"key": "old", "effect": "NO_SCHEDULE"}]},
     )["update"]
     assert (update["status"], update["type"]) == ("InProgress", "ConfigUpdate")

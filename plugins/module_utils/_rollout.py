@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._kube import ANY, ApiError, Cluster
-from ._rollout_pods import Cause, cause
+from ._rollout_causes import Cause, cause
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job", "Pod")

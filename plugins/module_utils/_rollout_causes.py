@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why a pod does not become ready, in one sentence. Pure: the caller brings pod, events and log lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Object = Mapping[str, Any]
+
+# Registries say this when trying again is of no use.
+PULL_FINAL = re.compile(r"not found|manifest unknown|unauthorized|denied|forbidden|invalid|no such host|failed to resolve", re.IGNORECASE)
+CONFIG_ERRORS = ("CreateContainerConfigError", "CreateContainerError", "InvalidImageName", "ErrImageNeverPull", "RunContainerError")
+# Karpenter's words when no node that it may start can ever take the pod.
+NEVER = re.compile(r"exceed.*limit|limits? exceeded|no instance type|incompatible with nodepool|no nodepools? found|did not tolerate", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """`final` causes end the wait; others are shown when the time is over. `found` is a clause, `fix` what to do."""
+
+    found: str
+    fix: str
+    final: bool = False
+    unschedulable: bool = False
+
+
+def cause(pod: Object, events: Iterable[Object], log: Callable[[str], str]) -> Cause | None:
+    """The cause that matters most, None when the pod is simply on its way. `log(container)` returns the last lines of its last run."""
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    events = sorted(events, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
+    scheduled = next((c for c in status.get("conditions", []) if c["type"] == "PodScheduled"), None)
+    if scheduled and scheduled["status"] == "False" and not pod["spec"].get("nodeName"):
+        return _unscheduled(name, scheduled, events)
+    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+        found = _container(name, container, events, log)
+        if found:
+            return found
+    mount = next((e for e in reversed(events) if e.get("reason") in ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")), None)
+    if mount and status.get("phase") == "Pending":
+        return Cause(f"pod {name}: {mount['message']}", "see that the volume, Secret or ConfigMap exists and can be reached from the node")
+    if status.get("phase") == "Running":
+        return Cause(f"pod {name} runs but is not ready", "read its log; if it is still loading, raise startup_seconds")
+    return None
+
+
+def _unscheduled(name: str, condition: Object, events: list[Object]) -> Cause:
+    said = condition.get("message") or condition.get("reason") or "no reason given"
+    last = next((e for e in reversed(events) if "karpenter" in _source(e)), None)
+    if last and last.get("reason") == "Nominated":
+        return Cause(
+            f"pod {name} waits for its new node ({last['message']})",
+            "see kubectl get nodeclaims; a node that never becomes Initialized lacks its device plugin",
+        )
+    if last and last.get("reason") == "FailedScheduling":
+        final = bool(NEVER.search(last["message"]))
+        return Cause(f"pod {name} cannot be placed: Karpenter says {last['message']}", "raise the NodePool's limits, or allow a type that fits", final, True)
+    return Cause(f"pod {name} cannot be placed: {said}", "add a node with free GPUs of an allowed type, or a NodePool that may start one", False, True)
+
+
+def _container(pod: str, status: Object, events: list[Object], log: Callable[[str], str]) -> Cause | None:
+    name = status["name"]
+    waiting, ended = (
+        status.get("state", {}).get("waiting", {}),
+        status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated") or {},
+    )
+    reason, said = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in ("ErrImagePull", "ImagePullBackOff"):
+        pulled = next((e["message"] for e in reversed(events) if e.get("reason") in ("Failed", "BackOff") and "pull" in e["message"].lower()), said)
+        final = reason == "ImagePullBackOff" or bool(PULL_FINAL.search(f"{pulled} {said}"))
+        return Cause(
+            f"pod {pod} cannot pull {status.get('image')}: {pulled or reason}", "correct image and tag, or give the nodes access to the registry", final
+        )
+    if reason in CONFIG_ERRORS:
+        return Cause(f"pod {pod}, container {name}: {reason}: {said}", "create what is named there", True)
+    if status.get("restartCount", 0) == 0 and reason != "CrashLoopBackOff":
+        return None
+    killed = next((e for e in reversed(events) if e.get("reason") == "Killing" and "probe" in e["message"]), None)
+    if killed:
+        probe = re.search(r"(startup|liveness)", killed["message"])
+        fix = "raise startup_seconds" if probe and probe[1] == "startup" else "read the log: a server that hangs is restarted by this probe"
+        return Cause(f"pod {pod} was killed by its {probe[1] if probe else ''} probe ({killed['message']})", fix, True)
+    if status.get("restartCount", 0) >= 2 or reason == "CrashLoopBackOff":
+        lines = " | ".join(line for line in log(name).strip().splitlines()[-3:] if line.strip())
+        code = ended.get("exitCode")
+        why = " (out of memory)" if ended.get("reason") == "OOMKilled" else ""
+        return Cause(
+            f"pod {pod}, container {name} ended {status['restartCount']} times with exit code {code}{why}: {lines or 'no log'}", "mend what its log says", True
+        )
+    return None
+
+
+def _source(event: Object) -> str:
+    return f"{event.get('reportingComponent', '')} {event.get('source', {}).get('component', '')}"

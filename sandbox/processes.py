@@ -25,7 +25,7 @@ class ProcessError(RuntimeError):
 
 @dataclass(frozen=True)
 class Process:
-    """One running part: `name`, its `pid`, what it was started as (`argv`, kernel `start_time` in ticks) and its `log` file."""
+    """One running part: `name`, its `pid`, what it was started as (`argv`, kernel `start_time` in ticks, 0 if it ended at once) and its `log` file."""
 
     name: str
     pid: int
@@ -44,7 +44,8 @@ class Process:
     def running(self) -> bool:
         """True while the very process that was started is alive."""
         reap(self.pid)
-        return _start_time(self.pid) == self.start_time and _command_line(self.pid) == self.argv
+        # The end of the command line: the kernel shows a script's interpreter in front.
+        return 0 < self.start_time == _start_time(self.pid) and _command_line(self.pid)[-len(self.argv) :] == self.argv
 
     def rss_mib(self) -> int:
         """Resident memory in MiB, 0 when it is gone."""
@@ -71,8 +72,12 @@ def spawn(name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | No
     except OSError as error:
         raise ProcessError(f"{name} cannot be started: {error}") from error
     child.returncode = 0  # we reap it ourselves: it may outlive this program, and Popen would warn
-    # The kernel shows our own command line until the new program has replaced it; Popen returns only after that.
-    return Process(name, child.pid, tuple(argv), _start_time(child.pid), log)
+    process = Process(name, child.pid, tuple(argv), _start_time(child.pid), log)
+    # The kernel shows the new command line a moment after Popen returns; until then it would count as somebody else's.
+    deadline = time.monotonic() + 1
+    while _start_time(child.pid) and not process.running() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return process
 
 
 def wait_until(what: str, check: Callable[[], bool], processes: Sequence[Process], timeout: float, interval: float = 0.1) -> None:

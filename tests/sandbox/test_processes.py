@@ -59,6 +59,21 @@ def test_what_a_process_has_started_ends_with_it(tmp_path):
     assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
 
 
+def test_script_is_recognised_and_stopped(tmp_path):
+    """The kernel shows the interpreter in front of a script's own command line."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nsleep 60\n")
+    script.chmod(0o755)
+    process = spawn("script", [str(script)], tmp_path / "log")
+    assert process.running()
+    stop([process])
+    assert not process.running()
+
+
+def test_process_that_ended_before_it_was_looked_at_is_not_running(tmp_path):
+    assert not Process("gone", 2**22 + 1, (), 0, tmp_path / "log").running()
+
+
 def test_end_while_waiting_is_reported_with_the_log(tmp_path):
     process = spawn("broken", [sys.executable, "-c", "print('cannot bind'); raise SystemExit(3)"], tmp_path / "broken.log")
     with pytest.raises(ProcessError, match=r"(?s)broken ended while waiting for its answer.*broken\.log:.*cannot bind"):

@@ -69,6 +69,14 @@ def test_optional_objects_can_be_left_out(objects):
     assert kinds == ["Namespace", "PodMonitor", "PrometheusRule", "PrometheusRule", "PrometheusRule"]
 
 
+def test_an_object_whose_option_was_switched_off_is_found_again(objects):
+    wanted = {(row["kind"], row["namespace"]) for row in template("__gpu_monitoring_prune")}
+    own = dict(pair.split("=") for pair in template("__gpu_monitoring_own").split(","))
+    for o in objects()[1:]:
+        assert (o["kind"], o["metadata"]["namespace"]) in wanted
+        assert own.items() <= o["metadata"]["labels"].items()
+
+
 def test_defaults_pass_the_check():
     assert problems() == []
     assert problems({"api_found": True, "resources": [PROMETHEUS]}, gpu_monitoring_release="prom") == []

@@ -29,11 +29,12 @@ def control(command: str, **body: Any) -> dict[str, Any]:
 
 def run(aws: RunningAws, folder: Path, *tasks: dict[str, Any]) -> list[dict[str, Any]]:
     """Results of the tasks made by `task`, each with `operations`: the writes that the double saw of it, refused ones with their HTTP status."""
-    steps, seen = [], len(aws.control.calls(10000))
+    steps, seen = [], len(aws.control.calls(1000))
     for number, step in enumerate(tasks):
         steps.append({**step, "name": f"Task {number}", "register": f"r{number}"})
-        steps.append({"name": f"Writes {number}", "ansible.builtin.uri": {"url": "{{ control }}calls?last=10000"}, "register": f"w{number}"})
-    pairs = ", ".join(f"{{'task': r{n}, 'calls': w{n}.json.calls}}" for n in range(len(tasks)))
+        calls = "{{ (lookup('ansible.builtin.url', control ~ 'calls?last=1000', split_lines=false) | from_json).calls }}"
+        steps.append({"name": f"Writes {number}", "ansible.builtin.set_fact": {f"w{number}": calls}})
+    pairs = ", ".join(f"{{'task': r{n}, 'calls': w{n}}}" for n in range(len(tasks)))
     answer = folder / "results.json"
     steps.append({"name": "Results", "ansible.builtin.copy": {"dest": str(answer), "content": f"{{{{ [{pairs}] | to_json }}}}"}})
     play = folder / "play.yml"
@@ -52,7 +53,14 @@ def run(aws: RunningAws, folder: Path, *tasks: dict[str, Any]) -> list[dict[str,
         )
     )
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "--diff", str(play)]
-    environment = {**os.environ, **aws.env, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(folder), "ANSIBLE_NOCOLOR": "1"}
+    environment = {
+        **os.environ,
+        **aws.env,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_LOCAL_TEMP": str(folder),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PIPELINING": "1",
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     results = []

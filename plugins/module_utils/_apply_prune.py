@@ -15,6 +15,8 @@ def find(batch: Batch) -> list[Item]:
     leftovers: list[Item] = []
     rows: list[dict[str, str]] = []
     for selector in batch.options.prune:
+        # Ansible's tagged strings cannot be written into the YAML of a diff.
+        selector = {key: str(value) for key, value in selector.items() if value is not None}
         label = f"{selector['kind']} with {selector['label_selector']}"
         try:
             kind = batch.cluster.find(selector["api_version"], selector["kind"])

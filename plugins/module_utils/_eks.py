@@ -101,6 +101,11 @@ def code_of(error: AnsibleAWSError) -> str:
     return response.get("Error", {}).get("Code", "")
 
 
+def without_access_entries(exception: BaseException | None) -> bool:
+    """Whether a call was refused because the cluster only reads the aws-auth ConfigMap; such a cluster has no entries."""
+    return isinstance(exception, ClientError) and "authentication mode" in exception.response["Error"]["Message"]
+
+
 def hint(exception: BaseException | None) -> str:
     """What to do about an exception of botocore, or ''."""
     if isinstance(exception, ClientError) and exception.response["Error"]["Code"] in DENIED:
@@ -108,6 +113,11 @@ def hint(exception: BaseException | None) -> str:
         service = "ec2" if exception.response["Error"]["Code"] == "UnauthorizedOperation" else "eks"
         action = named.group(1) if named else f"{service}:{exception.operation_name}"
         return f"found no permission; needed the IAM action {action}; fix: allow it in a policy of the identity that runs this task"
+    if without_access_entries(exception):
+        return (
+            "found authentication mode CONFIG_MAP; needed API_AND_CONFIG_MAP or API; fix: aws eks update-cluster-config --name ... "
+            "--access-config authenticationMode=API_AND_CONFIG_MAP (there is no way back)"
+        )
     if isinstance(exception, ParamValidationError) and "Unknown parameter" in str(exception):
         return "found a botocore that does not know this option yet; needed a newer one; fix: upgrade boto3 and botocore where the module runs"
     return ""

@@ -125,7 +125,6 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 
 from ..module_utils import _eks
 from ..module_utils._eks_access_entry import TYPES, associated, check, managed, plan_absent, plan_present, shown, wanted
-from ..module_utils._problems import problem
 
 # A new IAM role reaches EKS with a delay: tries and seconds between them.
 TRIES, PAUSE = 7, 5
@@ -134,26 +133,15 @@ TRIES, PAUSE = 7, 5
 def read(client, params):
     """(entry in the API's shape or None, {policy ARN: scope})."""
     ident = {"clusterName": params["cluster_name"], "principalArn": params["principal_arn"]}
-    answer = _eks.find(client, "DescribeAccessEntry", **ident)
+    try:
+        answer = _eks.find(client, "DescribeAccessEntry", **ident)
+    except _eks.AnsibleEksError as error:
+        if params["state"] == "present" or not _eks.without_access_entries(error.exception):
+            raise
+        answer = None
     if answer is None:
         return None, {}
     return answer["accessEntry"], associated(_eks.find_all(client, "ListAssociatedAccessPolicies", "associatedAccessPolicies", **ident))
-
-
-def authentication(cluster):
-    """A cluster that only reads the aws-auth ConfigMap takes no entries."""
-    mode = cluster.get("accessConfig", {}).get("authenticationMode")
-    if mode != "CONFIG_MAP":
-        return []
-    return [
-        problem(
-            "authentication_mode",
-            f"cluster {cluster['name']}",
-            "authentication mode CONFIG_MAP",
-            "API_AND_CONFIG_MAP or API",
-            "aws eks update-cluster-config --name ... --access-config authenticationMode=API_AND_CONFIG_MAP (there is no way back)",
-        )
-    ]
 
 
 def write(client, step):
@@ -179,7 +167,7 @@ def run(module, client):
     else:
         plan = plan_present(live, policies, wanted(params), params["purge_policies"], params["purge_tags"])
         if live is None:
-            plan.problems += authentication(_eks.require_cluster(client, params["cluster_name"]))
+            _eks.require_cluster(client, params["cluster_name"])
     _eks.refuse(module, plan.problems, subject)
     if plan.calls and not module.check_mode:
         for step in plan.calls:

@@ -258,8 +258,8 @@ def test_access_entry_life(aws, tmp_path):
         entry(**admin),
         entry(policies=None, tags={"CostCenter": "b"}),
         entry(type="EC2_LINUX", kubernetes_groups=None, policies=None),
-        entry(policies=None, kubernetes_groups=[]),
-        entry(policies=None, kubernetes_groups=[]),
+        entry(policies=None, kubernetes_groups=[], tags=None),
+        entry(policies=None, kubernetes_groups=[], tags=None),
         entry(check=True, state="absent"),
         entry(state="absent"),
         entry(state="absent"),
@@ -269,6 +269,7 @@ def test_access_entry_life(aws, tmp_path):
         control("deny", action="eks:CreateAccessEntry", denied=False),
         control("cluster", authentication_mode="CONFIG_MAP"),
         entry(),
+        entry(state="absent"),
         control("cluster", authentication_mode="API_AND_CONFIG_MAP"),
     )
     assert [(r.get("changed", False), r["operations"]) for r in results[:12]] == [
@@ -279,7 +280,7 @@ def test_access_entry_life(aws, tmp_path):
         (False, []),
         (True, ["TagResource"]),
         (False, []),
-        (True, ["UpdateAccessEntry", "TagResource"]),
+        (True, ["UpdateAccessEntry"]),
         (False, []),
         (True, []),
         (True, ["DeleteAccessEntry"]),
@@ -298,6 +299,7 @@ def test_access_entry_life(aws, tmp_path):
     assert "needed the IAM action eks:CreateAccessEntry" in results[13]["msg"]
     assert "authentication mode CONFIG_MAP" in results[14]["msg"]
     assert results[14]["operations"] == []
+    assert (results[15]["changed"], results[15]["operations"]) == (False, [])
 
 
 def test_pod_identity_life(aws, tmp_path):

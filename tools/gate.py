@@ -97,7 +97,12 @@ def main(which: str) -> int:
                 go(
                     [
                         Step("sandbox", pytest("tests/sandbox")),
-                        Step("integration", pytest("tests/integration/test_apply_leftovers.py", "tests/integration/test_aws_double.py")),
+                        Step(
+                            "integration",
+                            pytest(
+                                "tests/integration/test_apply_leftovers.py", "tests/integration/test_aws_double.py", "tests/integration/test_eks_modules.py"
+                            ),
+                        ),
                         scenarios(),
                     ]
                 )

@@ -103,12 +103,7 @@ def main(which: str) -> int:
                 go(
                     [
                         Step("sandbox", pytest("tests/sandbox")),
-                        Step(
-                            "integration",
-                            pytest(
-                                "tests/integration/test_apply_leftovers.py", "tests/integration/test_aws_double.py", "tests/integration/test_eks_modules.py"
-                            ),
-                        ),
+                        Step("integration", pytest("tests/integration")),
                         scenarios(),
                     ]
                 )

@@ -369,6 +369,14 @@ def _grouped(reasons: dict[str, str]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
+def distinct(ranked: Iterable[Candidate]) -> list[Candidate]:
+    """Of the instances with the same GPUs and size, which serve alike, only the first."""
+    firsts: dict[tuple, Candidate] = {}
+    for candidate in ranked:
+        firsts.setdefault((candidate.fit.gpu.name, candidate.instance.gpu_memory_mib, candidate.instance.gpu_count, candidate.tensor_parallel), candidate)
+    return list(firsts.values())
+
+
 def same_setup(ranking: Ranking, chosen: Candidate, weights: str) -> list[Candidate]:
     """What may stand in for `chosen` without another plan: the same size on as many GPUs a node, with the same verdict, in the order of their rank.
 
@@ -391,8 +399,3 @@ def with_settings(candidate: Candidate, chosen: Candidate, weights: str) -> Fit:
     """The estimate on `candidate`'s GPU with the length and sequences that were settled on for `chosen`."""
     engine = replace(candidate.fit.engine, max_model_len=chosen.fit.engine.max_model_len, max_num_seqs=chosen.fit.engine.max_num_seqs)
     return estimate(candidate.fit.model, candidate.fit.gpu, engine, candidate.fit.expected_tokens, weights)
-
-
-def tightest(candidates: Iterable[Candidate]) -> Candidate:
-    """The one with least room."""
-    return min(candidates, key=lambda c: c.fit.margin_gib)

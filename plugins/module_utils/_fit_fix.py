@@ -80,7 +80,7 @@ def _length(fit: Fit, shortest: int) -> Fix | None:
 def _fp8_cache(fit: Fit, _shortest: int) -> Fix | None:
     if fit.engine.kv_cache_dtype != "auto" or fit.gpu.capability < 8:
         return None
-    return _try(fit, "kv_cache_dtype", "fp8", "set kv_cache_dtype to fp8", kv_cache_dtype="fp8")
+    return _try(fit, "kv_cache_dtype", "fp8", "set --kv-cache-dtype=fp8 in extra_args", kv_cache_dtype="fp8")
 
 
 def _sequences(fit: Fit, _shortest: int) -> Fix | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an instance costs an hour in a region: AWS' price list and spot history when they can be asked, else the dated table.
 
-    prices = Prices.live("eu-central-1", lambda service, region: session.client(service, region_name=region))
+    prices = Prices.live("eu-central-1", lambda region: _aws.login({**options, "region": region}))
     prices.of("g6.2xlarge")  ->  Price(on_demand=1.22, spot=0.52, source="on demand: AWS price list of 2026-11-26; spot: ...")
 
 A live object asks once, for all types together, when the first price is wanted. What it could not ask is in `rows` afterwards; the table stands in.
@@ -10,19 +10,19 @@ A live object asks once, for all types together, when the first price is wanted.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import _data, _instances
+from . import _aws, _data, _instances
 from ._problems import problem
 
 # The price list is served from a few regions only, for all of them.
 PRICING_REGION = "us-east-1"
-DENIED = ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
-Client = Callable[[str, str], Any]
+Login = Callable[[str], "_aws.Session | str"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Price:
 class Prices:
     """Prices of one region. `rows` are problems met while asking (warnings: a plan without live prices is still a plan)."""
 
-    def __init__(self, region: str = "", client: Client | None = None) -> None:
+    def __init__(self, region: str = "", login: Login | None = None) -> None:
         self.region, self.rows = region, []
-        self._client, self._loaded = client, False
+        self._login = login
         self._on_demand: dict[str, float] = {}
         self._spot: dict[str, float] = {}
         self._spot_source = "not asked"
@@ -56,76 +56,75 @@ class Prices:
         return cls(region)
 
     @classmethod
-    def live(cls, region: str, client: Client) -> Prices:
-        """`client(service, region)` returns a boto3 client with short timeouts, or raises a botocore error. Without a region the table stays."""
-        return cls(region, client if region else None)
+    def live(cls, region: str, login: Login) -> Prices:
+        """`login(region)` returns a session, or a text when nobody has set credentials; both as _aws.login does. Without a region the table stays."""
+        return cls(region, login if region else None)
 
     def of(self, instance_type: str) -> Price:
-        if not self._loaded:
-            self._loaded = True
-            self._load_on_demand()
-            self._load_spot()
+        if self._login:
+            login, self._login = self._login, None
+            self._load(login)
         on_demand, source = self._on_demand.get(instance_type), self._source
         if on_demand is None and (instance := _instances.table().get(instance_type)):
             on_demand, source = instance.price, table_source(self.region)
         return Price(on_demand, self._spot.get(instance_type), f"on demand: {source}; spot: {self._spot_source}")
 
-    def _load_on_demand(self) -> None:
-        # One query names all types: the value of a filter may have 1,024 characters, and they need 800.
-        wanted = {
-            **{"regionCode": self.region, "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used"},
-            "instanceType": ",".join(_instances.table()),
-        }
-        filters = [{"Type": "ANY_OF" if key == "instanceType" else "TERM_MATCH", "Field": key, "Value": value} for key, value in wanted.items()]
-        pages = self._ask("pricing", PRICING_REGION, "get_products", "pricing:GetProducts", ServiceCode="AmazonEC2", Filters=filters)
-        for page in pages or []:
-            for text in page["PriceList"]:
-                kind, price = _product(json.loads(text))
-                if price:
-                    self._on_demand[kind] = price
-        if self._on_demand:
-            self._source = f"AWS price list for {self.region}, read {_today()}"
-
-    def _load_spot(self) -> None:
-        pages = self._ask(
-            *("ec2", self.region, "describe_spot_price_history", "ec2:DescribeSpotPriceHistory"),
-            # As filters: a type that the region does not know is no error then.
-            Filters=[{"Name": "instance-type", "Values": list(_instances.table())}, {"Name": "product-description", "Values": ["Linux/UNIX"]}],
-            StartTime=datetime.datetime.now(datetime.UTC),  # from now: the price in force, one row a type and zone
-        )
-        newest: dict[tuple[str, str], tuple[Any, float]] = {}
-        for page in pages or []:
-            for row in page["SpotPriceHistory"]:
-                key, seen = (row["InstanceType"], row["AvailabilityZone"]), (row["Timestamp"], float(row["SpotPrice"]))
-                newest[key] = max(newest.get(key, seen), seen)
-        zones: dict[str, list[float]] = {}
-        for (kind, _zone), (_time, price) in newest.items():
-            zones.setdefault(kind, []).append(price)
-        self._spot = {kind: statistics.median(found) for kind, found in zones.items()}
-        if pages is not None:
-            self._spot_source = f"EC2 spot history of {self.region}, read {_today()}, median of the zones"
-
-    def _ask(self, service: str, region: str, operation: str, permission: str, **params: Any) -> list[dict[str, Any]] | None:
-        """All pages of one operation; None when it could not be asked, with a row unless there are simply no credentials."""
-        if not self._client:
-            return None
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # a plan without live prices needs no boto3
-
+    def _load(self, login: Login) -> None:
+        """Ask for both at once, and keep what came; what did not come is a row."""
+        calls = {}
         try:
-            return list(self._client(service, region).get_paginator(operation).paginate(**params))
-        except NoCredentialsError:
-            return None
-        except ClientError as error:
-            if error.response["Error"]["Code"] in DENIED:
-                found, needed = f"no permission to ask {service} for prices", f"the IAM action {permission}"
-                fix = "allow it for the identity that plans; until then prices are those of the dated table, or missing"
+            for service, region, function in (("pricing", PRICING_REGION, _price_list), ("ec2", self.region, _spot_history)):
+                session = login(region)
+                if isinstance(session, str):
+                    return
+                calls[service] = (service, functools.partial(function, session.client(service), self.region))
+        except _aws.AwsError as error:
+            self._row(str(error), "a login at AWS, for prices of today", "correct the AWS options, or set live: false for the dated table")
+            return
+        answers, failed = _aws.ask(calls)
+        if answers.get("pricing"):
+            self._on_demand, self._source = answers["pricing"], f"AWS price list for {self.region}, read {_today()}"
+        if "ec2" in answers:
+            self._spot, self._spot_source = answers["ec2"], f"EC2 spot history of {self.region}, read {_today()}, median of the zones"
+        for wrong in failed.values():
+            stand_in = "the dated table is used" if wrong.action.startswith("pricing") else "spot prices stay unknown"
+            if wrong.cause == "permission":
+                self._row(f"no permission: {wrong.message}", f"the IAM action {wrong.action}", f"allow it for the identity that plans; until then {stand_in}")
             else:
-                found, needed, fix = f"{service}: {error}", "prices of today", "correct region and credentials; the dated table is used"
-        except BotoCoreError as error:
-            found, needed = f"{service} in {region}: {error}", "an answer of AWS' API"
-            fix = "correct region, profile or network, or set live: false; the dated table is used"
+                self._row(f"{wrong.action}: {wrong.message}", "prices of today", f"correct region, credentials or network; until then {stand_in}")
+
+    def _row(self, found: str, needed: str, fix: str) -> None:
         self.rows.append(problem("prices", f"prices in {self.region}", found, needed, fix, "warning"))
-        return None
+
+
+def _price_list(client: Any, region: str) -> dict[str, float]:
+    """USD an hour by type. One query names all types: the value of a filter may have 1,024 characters, and they need 800."""
+    wanted = {
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+        "instanceType": ",".join(_instances.table()),
+    }
+    filters = [{"Type": "ANY_OF" if field == "instanceType" else "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+    products = _aws.pages(client, "get_products", "PriceList", ServiceCode="AmazonEC2", Filters=filters)
+    return {kind: price for kind, price in map(_product, map(json.loads, products)) if price}
+
+
+def _spot_history(client: Any, region: str) -> dict[str, float]:
+    """The price in force by type: of each zone the newest, of the zones the median."""
+    newest: dict[tuple[str, str], tuple[Any, float]] = {}
+    # As filters: a type that the region does not know is no error then. A start of now gives one row a type and zone.
+    filters = [{"Name": "instance-type", "Values": list(_instances.table())}, {"Name": "product-description", "Values": ["Linux/UNIX"]}]
+    now = datetime.datetime.now(datetime.UTC)
+    for row in _aws.pages(client, "describe_spot_price_history", "SpotPriceHistory", Filters=filters, StartTime=now):
+        key, seen = (row["InstanceType"], row["AvailabilityZone"]), (row["Timestamp"], float(row["SpotPrice"]))
+        newest[key] = max(newest.get(key, seen), seen)
+    zones: dict[str, list[float]] = {}
+    for (kind, _zone), (_time, price) in newest.items():
+        zones.setdefault(kind, []).append(price)
+    return {kind: statistics.median(found) for kind, found in zones.items()}
 
 
 def table_source(region: str = "") -> str:

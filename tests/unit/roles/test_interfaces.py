@@ -54,7 +54,17 @@ def test_tasks_use_no_shortcut(role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_reads_no_other_roles_variables(role):
-    shared = {"llm_models", "llm_model_defaults", "llm_plan", "llm_namespace", "llm_cluster_name", "llm_region", "llm_prometheus_url", "llm_monitoring_release"}
+    shared = {
+        "llm_models",
+        "llm_model_defaults",
+        "llm_plan",
+        "llm_namespace",
+        "llm_cluster_name",
+        "llm_region",
+        "llm_ami_alias",
+        "llm_prometheus_url",
+        "llm_monitoring_release",
+    }
     others = [r for r in ROLES if r != role]
     for path in (ROOT / "roles" / role).rglob("*"):
         if path.is_file() and path.parent.name in ("tasks", "templates", "defaults", "vars"):

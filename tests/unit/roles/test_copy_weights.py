@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The copy program, run as a process of its own against an S3 double (moto), and broken on purpose."""
 
-import base64
 import hashlib
 import importlib.util
 import json

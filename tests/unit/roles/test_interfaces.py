@@ -40,6 +40,13 @@ def test_defaults_equal_argument_specs(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_the_checks_take_the_same_variables(role):
+    """The playbooks include tasks/check.yml of every role first, and Ansible validates variables by the entry point of that name only."""
+    specs = read(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
+    assert specs["check"]["options"] == specs["main"]["options"]
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_public_variables_carry_the_roles_name(role):
     assert [name for name in options(role) if not name.startswith(f"{role}_")] == []
     assert all(option.get("description") for option in options(role).values())

@@ -65,7 +65,7 @@ def nodes(model: Mapping[str, Any], choice: Mapping[str, Any], replicas: int) ->
 def price(model: Mapping[str, Any], candidate: Mapping[str, Any]) -> float | None:
     """USD an hour of one node: the lowest of the capacity types that the model may run on."""
     prices = candidate.get("usd_per_hour") or {}
-    known = [prices.get(kind.replace("-", "_")) for kind in model.get("capacity_types", ["on-demand"])]
+    known = [prices.get(kind.replace("-", "_")) for kind in model["capacity_types"]]
     return min((value for value in known if value is not None), default=None)
 
 
@@ -133,7 +133,7 @@ def notes(models: Iterable[Mapping[str, Any]]) -> list[str]:
     if lengths:
         found.append(f"requests: at once, of the expected {' or '.join(f'{length:,}' for length in lengths)} tokens, prompt and answer together.")
     if prices:
-        kinds = sorted({kind for model in models for kind in model.get("capacity_types", ["on-demand"])})
+        kinds = sorted({kind for model in models for kind in model["capacity_types"]})
         found.append(f"$/hour: nodes at the {' or '.join(kinds)} price, at the fewest and at the most replicas; {'; '.join(prices)}.")
     shares = next((choice["usd_per_million_tokens"]["utilisation"] for choice in choices if choice["usd_per_million_tokens"]), None)
     if shares:

@@ -8,7 +8,8 @@ the journal, and an interrupted copy goes on behind it. When all are there, the 
 renamed to the target. A target that exists is complete, always.
 
 Runs as a Job in the image of the server, which has boto3 and huggingface_hub. The last line printed, and the pod's termination message, is a JSON
-object: {"result": "copied"|"unchanged", "digest", "files", "bytes"} or {"result": "failed", "found", "needed", "fix"}.
+object: {"result": "copied"|"unchanged", "digest", "files", "bytes", "tensor_bytes", "config"} or {"result": "failed", "found", "needed", "fix"};
+config is the content of config.json, left out when it is too long for that message: the next plan reads the model's shape from it.
 Exit codes: 0 complete, 2 cannot work as asked, 3 may work when run again.
 """
 
@@ -33,6 +34,7 @@ from pathlib import Path
 MARKER = ".llmops-weights.json"
 JOURNAL = ".journal.jsonl"
 CHUNK = 8 << 20
+MESSAGE_BYTES = 4096  # Kubernetes cuts a termination message here
 # Beside safetensors the same weights in other formats are dead bytes, and pickles can run code.
 OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "original/*"]
 
@@ -124,8 +126,8 @@ def choose(files: list[Remote], exclude: list[str]) -> list[Remote]:
     return sorted(chosen, key=lambda f: f.path)
 
 
-def check_safetensors(path: Path) -> None:
-    """Raise CopyError when the header's offsets do not end at the file's end."""
+def check_safetensors(path: Path) -> int:
+    """The bytes of the tensors. Raises CopyError when the header's offsets do not end at the file's end."""
     with path.open("rb") as stream:
         head = stream.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
@@ -139,6 +141,19 @@ def check_safetensors(path: Path) -> None:
         raise CopyError(
             f"{path.name} of {size} bytes is no whole safetensors file", "a header whose offsets end at the end of the file", "upload the file again"
         )
+    return max(ends, default=0)
+
+
+def describe(folder: Path) -> dict[str, object]:
+    """{tensor_bytes, config} of a copied model, as far as they are there. A consolidated.safetensors repeats the shards beside it."""
+    shards = sorted(folder.glob("*.safetensors"))
+    shards = [path for path in shards if not path.name.startswith("consolidated")] or shards
+    found: dict[str, object] = {"tensor_bytes": sum(check_safetensors(path) for path in shards)} if shards else {}
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return found
+    return {**found, "config": config} if isinstance(config, dict) else found
 
 
 class Copy:
@@ -188,7 +203,7 @@ class Copy:
                 raise CopyError(
                     f"{path} missing or of another size than in {MARKER}", f"{entry['size']} bytes", "remove the folder and copy again, or use another revision"
                 )
-        return {"result": "unchanged", **summary(known)}
+        return {"result": "unchanged", **summary(known), **describe(self.target)}
 
     def _journal(self, wanted: list[Remote]) -> dict[str, Copied]:
         """Files of an interrupted run that are still right: same version at the source, same size and SHA-256 here."""
@@ -278,7 +293,7 @@ class Copy:
             stream.flush()
             os.fsync(stream.fileno())
         self.partial.rename(self.target)
-        return {"result": "copied", **summary(marker)}
+        return {"result": "copied", **summary(marker), **describe(self.target)}
 
 
 def digest(path: Path) -> str:
@@ -318,10 +333,12 @@ def main(arguments: list[str]) -> int:
             "fix": "check the source, its region and the pod's rights",
         }
         code = 3
-    text = json.dumps(result)
+    text = json.dumps(result, separators=(",", ":"))
+    if len(text) > MESSAGE_BYTES:
+        text = json.dumps({key: value for key, value in result.items() if key != "config"}, separators=(",", ":"))
     say(text)
     if Path("/dev/termination-log").exists():
-        Path("/dev/termination-log").write_text(text[:4096])
+        Path("/dev/termination-log").write_text(text[:MESSAGE_BYTES])
     return code
 
 

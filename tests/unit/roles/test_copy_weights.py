@@ -75,6 +75,18 @@ def test_everything_is_copied_verified_and_marked(bucket, tmp_path):
     assert not (tmp_path / "m" / "v1" / "pytorch_model.bin").exists()
 
 
+def test_the_result_describes_the_model_and_leaves_out_a_config_that_is_too_long(bucket, tmp_path):
+    expected = {"tensor_bytes": 21 << 20, "config": {"model_type": "llama"}}
+    first = copy(tmp_path / "v1")[1]
+    assert {key: first.get(key) for key in expected} == expected
+    # The same weights again as one file: not counted twice.
+    bucket.put_object(Bucket="weights", Key="llama/consolidated.safetensors", Body=safetensors(5))
+    bucket.put_object(Bucket="weights", Key="llama/config.json", Body=json.dumps({"ignore": ["layer"] * 1000}).encode())
+    for _run in range(2):
+        result = copy(tmp_path / "v2")[1]
+        assert ("config" in result, result["tensor_bytes"]) == (False, 21 << 20)
+
+
 def test_a_second_run_changes_nothing(bucket, tmp_path):
     first = copy(tmp_path / "v1")[1]
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}

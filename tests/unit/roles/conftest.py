@@ -28,7 +28,7 @@ def render():
         known = {**load(folder / "defaults" / "main.yml", loader), **load(folder / "vars" / "main.yml", loader), **variables}
         known |= {"ansible_search_path": [str(folder)], "role_path": str(folder)}
         text = Templar(loader=loader, variables=known).template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', '{template}') }}}}"))
-        return [document for document in yaml.safe_load_all(text) if document]
+        return [document for document in yaml.safe_load_all(text or "") if document]
 
     return call
 

@@ -113,10 +113,9 @@ def main() -> int:
         print(json.dumps(result, indent=1))
         return 0
     for row in result["rows"]:
-        print(
-            f"{row['id']} {row['model'][:40]:40s} {row['gpu'][:14]:14s} tp{row['tp']} c{row['concurrency']:<5d} {row['measured']:8.0f} {row['predicted']:8.0f} "
-            f"{row['percent']:+6.0f} % [{row['low']:.0f}-{row['high']:.0f}] {'inside' if row['inside'] else 'OUTSIDE'} by {row['by']} r{row['requests']:.0f} {row['terms_ms']}"
-        )
+        where = f"{row['id']} {row['model'][:40]:40s} {row['gpu'][:14]:14s} tp{row['tp']} c{row['concurrency']:<5d}"
+        rates = f"{row['measured']:8.0f} {row['predicted']:8.0f} {row['percent']:+6.0f} % [{row['low']:.0f}-{row['high']:.0f}]"
+        print(f"{where} {rates} {'inside' if row['inside'] else 'OUTSIDE'} by {row['by']} r{row['requests']:.0f} {row['terms_ms']}")
     for item in result["skipped"]:
         print(f"skipped {item['id']}: {item['model']}: {item['reason']}")
     for name, part in result["figures"].items():

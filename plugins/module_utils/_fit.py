@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 
 from . import _data, _fit_kv
-from ._fit_engine import Engine, resolve, version
+from ._fit_engine import Engine, resolve, v2_runner, version
 from ._fit_gpu import GIB, Gpu, UnknownGpu, find_gpu
 from ._fit_host import HostMemory, host_memory
 from ._fit_memory import Term, activation, graphs, lora, non_torch, outside_budget
@@ -160,10 +160,15 @@ def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens:
 def kv_layout(model: ModelDescription, engine: Engine) -> _fit_kv.Layout:
     """The KV pool of the largest stage. `engine` with its defaults filled in (_fit_engine.resolve)."""
     constants = version(engine.vllm_version).constants
+    batches = constants["in_flight_batches"]
+    if batches > 1 and engine.pipeline_parallel > 1:
+        # config/vllm.py max_concurrent_batches: one a stage, and one more where the second runner schedules ahead.
+        batches = engine.pipeline_parallel + v2_runner(engine, model)
     request = _fit_kv.Request(
         block_size=engine.block_size,
-        in_flight_tokens=engine.max_num_batched_tokens * constants["in_flight_batches"],
-        prefix_caching=bool(engine.prefix_caching),
+        in_flight_tokens=engine.max_num_batched_tokens * batches,
+        linear_states=engine.linear_states,
+        linear_block_step=engine.linear_block_step,
         speculative_tokens=engine.speculative_tokens,
     )
     element = BYTES[engine.dtype] if engine.kv_cache_dtype == "auto" else _fit_kv.KV_BYTES[engine.kv_cache_dtype]

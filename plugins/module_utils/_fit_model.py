@@ -50,7 +50,11 @@ class Experts:
 
 @dataclass(frozen=True)
 class Vision:
-    """An image encoder. `tokens_per_image` is what the largest image becomes in the language model, `patches_per_image` what the encoder computes on."""
+    """An image encoder. `tokens_per_image` is what the largest image becomes in the language model, `patches_per_image` what the encoder computes on.
+
+    `parameters` are all, `block_parameters` those of its layers, which tensor parallelism splits; `deepstack` are layers of the language model that get
+    features of the encoder's inner layers, too.
+    """
 
     depth: int
     hidden: int
@@ -60,6 +64,8 @@ class Vision:
     patches_per_image: int
     gated: bool
     parameters: float
+    block_parameters: float
+    deepstack: int
 
 
 @dataclass(frozen=True)
@@ -323,8 +329,9 @@ def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str,
     block = 4 * hidden * hidden + (3 if gated else 2) * hidden * inner
     # The projector: merged patches -> its own width -> the language model, as in Qwen's patch merger.
     projector = hidden * merge * merge * (hidden * merge * merge if merge > 1 else 0) + hidden * merge * merge * text["hidden_size"]
-    parameters = text.get("vision_params") or depth * block + hidden * elements + projector * (1 + merged.get("deepstack", 0))
-    return Vision(depth, hidden, inner, elements, tokens, patches, gated, float(parameters))
+    deepstack = merged.get("deepstack", len(merged.get("deepstack_visual_indexes") or ()))
+    parameters = float(text.get("vision_params") or depth * block + hidden * elements + projector * (1 + deepstack))
+    return Vision(depth, hidden, inner, elements, tokens, patches, gated, parameters, min(parameters, float(depth * block)), deepstack)
 
 
 def _rotary_elements(text: Mapping[str, Any], facts: Mapping[str, Any], head_dim: int) -> int:

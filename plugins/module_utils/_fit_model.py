@@ -192,8 +192,7 @@ class ModelDescription:
         if not entry:
             return None
         # The table keeps only part of quantization_config; what it lost, the checkpoint's name tells.
-        told = next((key for key, words in _NAMED.items() if any(word in name.lower() for word in words)), None)
-        quantisation = entry.get("quantisation") or (None if entry.get("quant_method") else told)
+        quantisation = entry.get("quantisation") or (None if entry.get("quant_method") else quantisation_of_name(name))
         return cls.from_config(entry, name=name, quantisation=quantisation, source=f"built-in table of {table['as_of']} ({entry['source']})")
 
 
@@ -203,6 +202,11 @@ _LINEAR = (
     *("linear_num_key_heads", "linear_key_head_dim", "linear_num_value_heads", "linear_value_head_dim", "linear_conv_kernel_dim"),
     *("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups", "conv_kernel"),
 )
+
+
+def quantisation_of_name(name: str) -> str | None:
+    """What the name of a checkpoint tells of its quantisation: a key of fit_constants' quantisations or None."""
+    return next((key for key, words in _NAMED.items() if any(word in name.lower() for word in words)), None)
 
 
 def _tied_by_default(architecture: str) -> bool:

@@ -206,6 +206,10 @@ def _weights(model: ModelDescription, gpu: Gpu, engine: Engine, stage: Stage) ->
         # Triton's MXFP4 kernels run on Hopper and data-centre Blackwell, Marlin's elsewhere and before 0.11.
         triton = 9 <= gpu.capability < 12 and version(engine.vllm_version).number >= (0, 11)
         padding = expert_padding(engine.marlin if engine.marlin is not None else not triton)
+    if model.rotary_caches.startswith("mrope"):
+        # rotary_embedding/mrope.py keeps room for the positions of a long video; since 0.32 not for Qwen3's models (qwen3_vl.py mrope_positions_factor).
+        factor = 4 if model.rotary_caches == "mrope" else version(engine.vllm_version).constants["mrope_qwen3_factor"]
+        model = replace(model, rotary_elements=model.rotary_elements * factor)
     parts = weight_bytes(model, engine.tensor_parallel, stage, engine.dtype, padding)
     origin = "tensors of the checkpoint" if model.tensors else "checkpoint's size" if model.checkpoint_bytes else "parameters counted from config.json"
     shared = f" on {engine.tensor_parallel} GPUs" if engine.tensor_parallel > 1 else ""

@@ -72,6 +72,7 @@ class Vision:
 class ModelDescription:
     """One model. `unknown` lists what is not understood: with anything in it a verdict is UNKNOWN, figures are indicative.
 
+    `rotary_caches` names how vLLM keeps its rotary tables (fit_constants.json, architectures).
     `quantisation` is a key of fit_constants.json's quantisations or None; `checkpoint_bytes` the bytes of all tensors when known (else a formula counts).
     """
 
@@ -96,6 +97,7 @@ class ModelDescription:
     vision: Vision | None = None
     mtp_layers: int = 0
     rotary_elements: int = 0
+    rotary_caches: str = ""
     quantisation: str | None = None
     checkpoint_bytes: int | None = None
     tensors: Mapping[str, tuple[str, tuple[int, ...]]] | None = field(default=None, compare=False)
@@ -175,6 +177,7 @@ class ModelDescription:
             vision=_vision(top, text, facts),
             mtp_layers=text.get("num_nextn_predict_layers") or text.get("mtp_num_hidden_layers") or 0,
             rotary_elements=_rotary_elements(text, facts, head_dim),
+            rotary_caches=facts.get("rotary_caches") or ("mrope" if "mrope_section" in (text.get("rope_scaling") or text.get("rope_parameters") or {}) else ""),
             quantisation=quantisation,
             checkpoint_bytes=checkpoint_bytes,
             tensors=tensors,
@@ -340,10 +343,10 @@ def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str,
 
 def _rotary_elements(text: Mapping[str, Any], facts: Mapping[str, Any], head_dim: int) -> int:
     """Elements of the cos/sin tables that vLLM keeps on the GPU, one per distinct rotary embedding (rotary_embedding/base.py; linear scaling multiplies)."""
-    positions = min(text.get("max_position_embeddings") or 8192, 4_194_304)
-    share = text.get("partial_rotary_factor") or (text.get("rope_parameters") or {}).get("partial_rotary_factor") or 1
-    width = text["qk_rope_head_dim"] if text.get("kv_lora_rank") else int(head_dim * share)
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    positions = min(text.get("max_position_embeddings") or 8192, 4_194_304)
+    given = text.get("partial_rotary_factor") or (text.get("rope_parameters") or {}).get("partial_rotary_factor")
+    width = text["qk_rope_head_dim"] if text.get("kv_lora_rank") else int(head_dim * (given or facts.get("partial_rotary_factor", 1)))
     kind = scaling.get("rope_type") or scaling.get("type")
     factor = scaling.get("factor", 1) if kind == "linear" else facts.get("rope_linear_factor", 1) if not kind or kind == "default" else 1
     if facts.get("rotary_caches") == "gemma3":

@@ -204,6 +204,20 @@ def test_kernels_of_a_gated_delta_net_are_tuned_at_every_start():
     assert [tuned("Qwen/Qwen3-8B", cold) for cold in (True, False)] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("name", "version_", "factor"),
+    [
+        ("Qwen/Qwen3-VL-8B-Instruct", "0.31.0", 4),
+        ("Qwen/Qwen3-VL-8B-Instruct", "0.32.0", 1),
+        ("Qwen/Qwen3-8B", "0.31.0", 1),
+    ],
+)
+def test_rotary_tables_have_room_for_a_video(name, version_, factor):
+    model = _fit.ModelDescription.from_table(name)
+    weights = [estimate(m, H100, max_model_len=4096, vllm_version=version_).weights_gib for m in (model, replace(model, rotary_elements=0))]
+    assert weights[0] - weights[1] == pytest.approx(factor * model.max_model_len * 128 * 2 / 2**30)
+
+
 def test_stages_of_a_pipeline_are_summed_apart():
     fit = estimate(gpu=H100, pipeline_parallel=2, max_model_len=8192, vllm_version="0.19.0")
     first, last = fit.stages

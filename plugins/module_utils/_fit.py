@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 
 from . import _data, _fit_kv
-from ._fit_engine import Engine, resolve, version
+from ._fit_engine import Engine, resolve, v2_runner, version
 from ._fit_gpu import GIB, Gpu, UnknownGpu, find_gpu
 from ._fit_host import HostMemory, host_memory
 from ._fit_memory import Term, activation, graphs, lora, non_torch, outside_budget
@@ -161,10 +161,15 @@ def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens:
 def kv_layout(model: ModelDescription, engine: Engine) -> _fit_kv.Layout:
     """The KV pool of the largest stage. `engine` with its defaults filled in (_fit_engine.resolve)."""
     constants = version(engine.vllm_version).constants
+    batches = constants["in_flight_batches"]
+    if batches > 1 and engine.pipeline_parallel > 1:
+        # config/vllm.py max_concurrent_batches: one a stage, and one more where the second runner schedules ahead.
+        batches = engine.pipeline_parallel + v2_runner(engine, model)
     request = _fit_kv.Request(
         block_size=engine.block_size,
-        in_flight_tokens=engine.max_num_batched_tokens * constants["in_flight_batches"],
-        prefix_caching=bool(engine.prefix_caching),
+        in_flight_tokens=engine.max_num_batched_tokens * batches,
+        linear_states=engine.linear_states,
+        linear_block_step=engine.linear_block_step,
         speculative_tokens=engine.speculative_tokens,
     )
     element = BYTES[engine.dtype] if engine.kv_cache_dtype == "auto" else _fit_kv.KV_BYTES[engine.kv_cache_dtype]
@@ -202,6 +207,10 @@ def _weights(model: ModelDescription, gpu: Gpu, engine: Engine, stage: Stage) ->
         # Triton's MXFP4 kernels run on Hopper and data-centre Blackwell, Marlin's elsewhere and before 0.11.
         triton = 9 <= gpu.capability < 12 and version(engine.vllm_version).number >= (0, 11)
         padding = expert_padding(engine.marlin if engine.marlin is not None else not triton)
+    if model.rotary_caches.startswith("mrope"):
+        # rotary_embedding/mrope.py keeps room for the positions of a long video; since 0.32 not for Qwen3's models (qwen3_vl.py mrope_positions_factor).
+        factor = 4 if model.rotary_caches == "mrope" else version(engine.vllm_version).constants["mrope_qwen3_factor"]
+        model = replace(model, rotary_elements=model.rotary_elements * factor)
     parts = weight_bytes(model, engine.tensor_parallel, stage, engine.dtype, padding)
     origin = "tensors of the checkpoint" if model.tensors else "checkpoint's size" if model.checkpoint_bytes else "parameters counted from config.json"
     shared = f" on {engine.tensor_parallel} GPUs" if engine.tensor_parallel > 1 else ""

@@ -48,7 +48,7 @@ def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any
     # DeepSeek's checkpoints are FP8 without saying so.
     if re.search(r"DeepSeek-(R1|V3)", name) and "Distill" not in name:
         quantisation = "fp8"
-    model = find_model(name.replace(" AWQ", ""), configs, quantisation)
+    model = find_model(name.replace(" AWQ", ""), configs, {"quant": quantisation})
     if not model.experts and quantisation == "int4-experts":
         model = dataclasses.replace(model, quantisation="int4")
     stated_version = VERSION.search(str(point.get("engine")))

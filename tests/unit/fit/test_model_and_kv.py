@@ -84,9 +84,34 @@ def test_a_hybrid_model_grows_its_block_to_hold_a_state():
 
 def test_prefix_caching_costs_a_hybrid_model_a_second_state():
     model = table("Qwen/Qwen3.5-9B")
-    on, off = (pool(model, prefix_caching=value)[0].blocks_per_request(8192) for value in (True, False))
+    on, off = (pool(model, "L4", prefix_caching=value)[0].blocks_per_request(8192) for value in (True, False))
     assert on - off == 3  # three groups of linear layers
     assert [pool(model, vllm_version=number)[1].prefix_caching for number in ("0.27.0", "0.28.0")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "version_", "gpu", "states", "block"),
+    [
+        ("Qwen/Qwen3.5-9B", "0.33.0", "H100", 3, 576),  # FlashInfer's kernels export checkpoints, on blocks of 64
+        ("Qwen/Qwen3.5-9B", "0.33.0", "RTX PRO 6000", 3, 576),
+        ("Qwen/Qwen3.5-9B", "0.33.0", "L40S", 2, 528),  # Triton's kernels do not
+        ("Qwen/Qwen3.5-9B", "0.32.0", "H100", 2, 528),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "0.32.0", "L40S", 3, None),  # Mamba-2 does since 0.32
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "0.31.0", "L40S", 2, None),
+    ],
+)
+def test_a_checkpoint_of_the_prefix_cache_is_one_more_state(name, version_, gpu, states, block):
+    layout, engine, _ = pool(table(name), gpu, vllm_version=version_)
+    assert (engine.prefix_caching, engine.linear_states) == (True, states)
+    assert block in (None, layout.groups[0].block_tokens)
+    assert pool(table(name), gpu, vllm_version=version_, prefix_caching=False)[1].linear_states == 1
+
+
+def test_a_pipeline_keeps_more_batches_in_flight():
+    model = table("google/gemma-3-12b-it")
+    held = [pool(model, vllm_version="0.33.0", pipeline_parallel=stages)[0].request.in_flight_tokens // 8192 for stages in (1, 2, 4)]
+    assert held == [2, 3, 5]
+    assert pool(model, vllm_version="0.19.0", pipeline_parallel=4)[0].request.in_flight_tokens == 8192
 
 
 def test_chunked_attention_is_full_attention_before_its_hybrid_groups():

@@ -115,7 +115,8 @@ def build(
     nodes = describe(objects.nodes or (), objects.pods, node_groups, classes)
     pools = tuple(pool(item) for item in objects.node_pools or ())
     by_name = {item["metadata"]["name"]: item for item in classes}
-    minors = [row["nodeInfo"]["kubeletVersion"] for row in ((n.get("status") or {}) for n in objects.nodes or ()) if row.get("nodeInfo")]
+    # A node that has just been registered says nothing yet: its fields are there and empty.
+    minors = [version for n in objects.nodes or () if (version := ((n.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion"))]
     kubernetes = max(minors, key=lambda text: [int(part) for part in text.lstrip("v").split(".")[:2]], default=None)
     chosen = tuple(model for model in models if model.get("state", "present") == "present")
     wanted = {name for model in chosen for name in model.get("instance_types") or ()}

@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = {"all": {"hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}
 MODELS = [
-    {"name": "llama-3-1-8b", "source": "s3://acme-models/Llama-3.1-8B-Instruct/", "weights": {"size_gib": 15}, "max_model_len": 16384},
+    {"name": "llama-3-1-8b", "source": "hf://meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 16384, "replicas": {"max": 4}},
     {"name": "old", "state": "absent"},
 ]
 HEADER = re.compile(r'^ {8}"?(model +instance .* spare GiB)"?,?$', re.MULTILINE)
@@ -32,7 +32,8 @@ def play(tmp_path):
     inventory.write_text(yaml.safe_dump(HOST))
 
     def call(playbook, *arguments, form="json", **more):
-        variables.write_text(yaml.safe_dump({"llm_models": MODELS, "llm_cluster_name": "prod", "llm_region": "us-east-1", **more}))
+        known = {"llm_models": MODELS, "llm_plan_live": False, "llm_cluster_name": "prod", "llm_region": "us-east-1", **more}
+        variables.write_text(yaml.safe_dump(known))
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "-e", f"@{variables}", playbook, *arguments]
         environment = {
             **os.environ,
@@ -61,7 +62,7 @@ def test_table_is_readable_in_both_result_formats(play, form):
     assert done.returncode == 0, done.stdout + done.stderr
     assert HEADER.search(done.stdout), done.stdout
     row = next(line for line in done.stdout.splitlines() if line.lstrip(' "').startswith("llama-3-1-8b "))
-    assert row.strip(' ",').split()[2] == "tp1"
+    assert row.strip(' ",').split()[1:3] == ["g6.2xlarge", "tp1"]
     assert max(map(len, done.stdout.splitlines())) <= 120
     assert changed(done.stdout) == 0
 
@@ -120,11 +121,11 @@ def test_awx_gets_the_summary_as_an_artifact(tmp_path):
         private_data_dir=str(tmp_path),
         playbook="llmops.eks.plan",
         quiet=True,
-        extravars={"llm_models": MODELS},
+        extravars={"llm_models": MODELS, "llm_plan_live": "false"},
         envvars={"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     printed = run.stdout.read()
     assert run.status == "successful", printed
     artifacts = [event["event_data"]["artifact_data"] for event in run.events if event["event"] == "playbook_on_stats"]
-    assert [row["name"] for row in artifacts[0]["llm_plan_summary"]] == ["llama-3-1-8b"]
+    assert [(row["name"], row["verdict"], row["instance_type"]) for row in artifacts[0]["llm_plan_summary"]] == [("llama-3-1-8b", "FITS", "g6.2xlarge")]
     assert HEADER.search(re.sub(r"\x1b\[[\d;]*m", "", printed)), printed

@@ -7,7 +7,8 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.llmops.eks.plugins.filter.plan_page import FilterModule
-from planned_models import served_models
+from planned_models import FOUR_GPUS, LEAVING, UNKNOWN
+from planned_models import planned as plan_models
 
 PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
 
@@ -15,7 +16,9 @@ PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
 @pytest.fixture(scope="session")
 def planned():
     """(models, problems): one on one GPU and scaled, one on four GPUs, one that is not known, one that leaves."""
-    return served_models()
+    return plan_models(
+        {"name": "llama-3-1-8b", "source": "hf://meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 16384, "replicas": {"max": 4}}, FOUR_GPUS, UNKNOWN, LEAVING
+    )
 
 
 @pytest.fixture(scope="session")

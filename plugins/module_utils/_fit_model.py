@@ -39,13 +39,14 @@ class Layers:
 
 @dataclass(frozen=True)
 class Experts:
-    """Routed experts: how many, how many a token uses, their width, the width of what every token uses beside them, and in how many layers."""
+    """Routed experts: how many, how many a token uses, their width, the width of what every token uses beside them, in how many layers; with biases or not."""
 
     count: int
     per_token: int
     intermediate: int
     shared: int
     layers: int
+    bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,7 @@ def _experts(text: Mapping[str, Any], facts: Mapping[str, Any], layers: int) -> 
     if text.get("hybrid_override_pattern"):
         with_experts = text["hybrid_override_pattern"].count("E")
     per_token = text.get("num_experts_per_tok") or text.get("top_k_experts") or text.get("num_experts_per_token") or 1
-    return Experts(count, per_token, width, shared, with_experts), dense
+    return Experts(count, per_token, width, shared, with_experts, bool(facts.get("expert_bias"))), dense
 
 
 def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str, Any]) -> Vision | None:

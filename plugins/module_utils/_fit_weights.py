@@ -176,6 +176,10 @@ def _mlp_parts(model: ModelDescription, tp: int, padded_experts: tuple[int, int]
         _Part(experts.layers * hidden * experts.count, "plain", 1),
         _Part(experts.layers * matrices * hidden * experts.shared, "mlp", tp),
     ]
+    if experts.bias:
+        # Triton's MXFP4 kernels take the biases in float32, twice the bytes (fused_moe/oracle/mxfp4.py); the one after the experts is on every GPU.
+        each = experts.layers * experts.count * (2 if padded_experts and padded_experts[0] == 1 else 1)
+        parts += [_Part(each * (matrices - 1) * width, "plain", tp), _Part(each * columns, "plain", 1)]
     if model.dense_beside_experts:
         parts.append(_Part(model.layers * matrices * hidden * model.dense_intermediate, "mlp", tp))
     elif not separate:

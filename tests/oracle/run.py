@@ -18,7 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import install
@@ -33,9 +33,9 @@ from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import reso
 KV_GIB = 1
 BLOCK = 128  # vLLM's default on CPUs
 SHARED = {"max_model_len": 4096, "max_num_batched_tokens": 1024, "max_num_seqs": 8}
-SECONDS = 600
+SECONDS = 600  # for one case
 LINES = {"tokens": r"KV cache size: ([\d,]+) tokens", "concurrency": r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x"}
-# No network, no statistics to vLLM's makers, one thread.
+# No network, no statistics to vLLM's makers, one thread, one process.
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -44,6 +44,7 @@ ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": str(KV_GIB),
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 
 
@@ -51,22 +52,33 @@ class Failed(Exception):
     """The engine did not say what was asked."""
 
 
-def asked(case: Case, interpreter: Path, folder: Path) -> dict[str, str]:
-    """The engine's own figures, as it writes them."""
-    (folder / "config.json").write_text(json.dumps(case.config), encoding="utf-8")
-    arguments = {"model": str(folder), "load_format": "dummy", "enforce_eager": True, "skip_tokenizer_init": True, **SHARED, **case.settings}
-    command = [str(interpreter), str(Path(__file__).with_name("probe.py")), json.dumps(arguments)]
+def asked(cases: list[Case], interpreter: Path, folder: Path) -> Iterator[tuple[Case, dict[str, str] | Failed]]:
+    """The engine's own figures of each case, as it writes them, one after another."""
+    jobs = []
+    for case in cases:
+        place = folder / case.name
+        place.mkdir()
+        (place / "config.json").write_text(json.dumps(case.config), encoding="utf-8")
+        jobs.append({"model": str(place), "load_format": "dummy", "enforce_eager": True, "skip_tokenizer_init": True, **SHARED, **case.settings})
     environment = {**os.environ, **ENVIRONMENT, "HOME": str(folder), "VLLM_CACHE_ROOT": str(folder / "cache")}
-    try:
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"no answer in {SECONDS} s") from None
-    log = done.stdout + done.stderr
+    command = [str(interpreter), str(Path(__file__).with_name("probe.py")), str(SECONDS)]
+    (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    with (folder / "jobs.json").open() as stdin, (folder / "log").open("w") as stderr:
+        probe = subprocess.Popen(command, env=environment, cwd=folder, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        told = iter(probe.stdout)
+        for case in cases:
+            line = next((line for line in told if line.strip() == str(folder / case.name)), "")
+            log = folder / case.name / "log" if line else folder / "log"
+            yield case, _figures(log.read_text(encoding="utf-8", errors="replace"))
+        probe.wait()
+
+
+def _figures(log: str) -> dict[str, str] | Failed:
     found = {name: match[1].replace(",", "") for name, pattern in LINES.items() if (match := re.search(pattern, log))}
-    if set(found) != set(LINES):
-        errors = [line for line in log.splitlines() if re.search(r"\w(Error|Exception)\b", line)] or log.splitlines() or ["no output"]
-        raise Failed(errors[-1][-300:])
-    return found
+    if set(found) == set(LINES):
+        return found
+    errors = [line for line in log.splitlines() if re.search(r"\w(Error|Exception)\b", line)] or log.splitlines() or ["no output"]
+    return Failed(errors[-1][-300:])
 
 
 def ours(case: Case) -> dict[str, str]:
@@ -98,22 +110,19 @@ def main() -> int:
         print(f"oracle: not available here, nothing was compared: {error}", file=sys.stderr)
         return 3
     wanted = [case for case in CASES if not options.case or case.name in options.case]
-    print(f"vLLM {install.VLLM} (third-party CPU build), {KV_GIB} GiB of KV cache, block size {BLOCK}, {SHARED}")
+    print(f"vLLM {install.VLLM} (third-party CPU build), {KV_GIB} GiB of KV cache, block size {BLOCK}, {SHARED}", flush=True)
     different, failed = 0, 0
-    for case in wanted:
-        begin = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="oracle-") as folder:
-            try:
-                engine = asked(case, interpreter, Path(folder))
-            except Failed as error:
+    with tempfile.TemporaryDirectory(prefix="oracle-") as folder:
+        for case, engine in asked(wanted, interpreter, Path(folder)):
+            if isinstance(engine, Failed):
                 failed += 1
-                print(f"{case.name:24s} the engine did not start: {error}", flush=True)
+                print(f"{case.name:24s} the engine did not start: {engine}", flush=True)
                 continue
-        own = ours(case)
-        same = engine == own
-        different += not same
-        verdict = "equal" if same else f"DIFFERENT: ours {own['tokens']} tokens, {own['concurrency']}x"
-        print(f"{case.name:24s} {engine['tokens']:>9s} tokens  {engine['concurrency']:>8s}x  {verdict}  ({time.monotonic() - begin:.0f} s)", flush=True)
+            own = ours(case)
+            same = engine == own
+            different += not same
+            verdict = "equal" if same else f"DIFFERENT: ours {own['tokens']} tokens, {own['concurrency']}x"
+            print(f"{case.name:24s} {engine['tokens']:>9s} tokens  {engine['concurrency']:>8s}x  {verdict}", flush=True)
     print(f"{len(wanted)} cases: {len(wanted) - different - failed} equal, {different} different, {failed} where the engine did not start")
     return 1 if different else 2 if failed else 0
 

@@ -2,11 +2,19 @@
 """config.json to layers, bytes to tokens: against figures that vLLM logged or its formulas worked out by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from ansible_collections.llmops.eks.plugins.module_utils import _data, _fit
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, version
-from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import Stage, checkpoint_formula_bytes, parameters, stages, weight_bytes
+from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import (
+    Stage,
+    checkpoint_formula_bytes,
+    expert_padding,
+    parameters,
+    stages,
+    weight_bytes,
+)
 
 GIB = 2**30
 
@@ -189,6 +197,15 @@ def test_quantisation_is_read_from_the_config(settings, expected):
 def test_an_unknown_quantisation_makes_the_model_unknown():
     config = {**_data.load("model_configs")["models"]["meta-llama/Llama-3.1-8B-Instruct"], "quantization_config": {"quant_method": "hqq"}}
     assert "hqq" in _fit.ModelDescription.from_config(config).unknown[0]
+
+
+def test_biases_of_experts_are_float32_where_triton_runs_them():
+    model = table("openai/gpt-oss-120b")
+    whole = Stage(model.layers, True, True)
+    without = replace(model, experts=replace(model.experts, bias=False))
+    for padding, width, columns, size in ((expert_padding(False), 3072, 2880, 4), (expert_padding(True), 2944, 3072, 2)):
+        more = weight_bytes(model, 1, whole, "bfloat16", padding)["layers"] - weight_bytes(without, 1, whole, "bfloat16", padding)["layers"]
+        assert more == pytest.approx(36 * 128 * (2 * width + columns) * size, rel=1e-6)
 
 
 def test_a_multimodal_config_is_read_from_its_text_part():

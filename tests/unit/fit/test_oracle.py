@@ -53,17 +53,21 @@ def test_a_difference_and_a_failed_start_end_it_differently(oracle, monkeypatch,
     monkeypatch.setattr(oracle["install"], "python", lambda: tmp_path)
 
     def ended(answers):
-        monkeypatch.setattr(run, "asked", lambda case, *_: answers[case.name]())
+        monkeypatch.setattr(run, "asked", lambda cases, *_: [(case, answers[case.name]) for case in cases])
         monkeypatch.setattr(sys, "argv", ["run.py", "--case", first.name, "--case", second.name])
         return run.main()
 
-    def fails():
-        raise run.Failed("no answer")
-
-    right = {case.name: (lambda case=case: run.ours(case)) for case in (first, second)}
+    right = {case.name: run.ours(case) for case in (first, second)}
     assert ended(right) == 0
-    assert ended({**right, second.name: fails}) == 2
-    assert ended({**right, first.name: lambda: {**run.ours(first), "tokens": "1"}}) == 1
+    assert ended({**right, second.name: run.Failed("no answer")}) == 2
+    assert ended({**right, first.name: {**run.ours(first), "tokens": "1"}}) == 1
+
+
+def test_the_engines_words_are_read(oracle):
+    lines = "INFO CPU KV cache size: 1,048,576 tokens, Maximum concurrency for 4,096 tokens per request: 256.00x\nmore"
+    assert oracle["run"]._figures(lines) == {"tokens": "1048576", "concurrency": "256.00"}
+    failed = oracle["run"]._figures("INFO x\nValueError: no such model\nbye")
+    assert "no such model" in str(failed)
 
 
 def test_builds_from_elsewhere_are_left_out_of_the_requirements(oracle, tmp_path):

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.llmops.eks.plugins.module_utils import _aws, _capacity, _capacity_aws, _capacity_cluster, _capacity_context, _capacity_wants, _kube
 from ansible_collections.llmops.eks.plugins.module_utils._capacity_models import check_models, check_node_pools
 from ansible_collections.llmops.eks.plugins.module_utils._capacity_options import SHARED
-from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message
+from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message, sentence
 
 ARGUMENTS = {
     "models": {"type": "list", "elements": "dict", "required": True},
@@ -61,6 +61,9 @@ class ActionModule(ActionBase):
             "node_pools": _capacity.node_pools(context),
             "quotas": _capacity.quotas(context),
         }
+        # Shown by Ansible itself; a role or play need not print them.
+        if warnings := [sentence(row) for row in rows if row["severity"] == "warning"]:
+            result["warnings"] = warnings
         fatal = errors(rows)
         if fatal and params["fail_on_errors"]:
             result |= {"failed": True, "msg": message(fatal, f"{len(fatal)} problem(s) with GPU nodes; nothing was written.")}

@@ -11,7 +11,7 @@ from ._capacity_account_checks import check_answers, check_cluster, check_spot, 
 from ._capacity_context import Context, Judged
 from ._capacity_room import DRA_ONLY, obstacle
 from ._capacity_shortage import Rows, check_capacity, names
-from ._drivers_verdict import image
+from ._drivers_verdict import image, is_vllm
 from ._gpu_nodes import Facts
 from ._problems import problem
 from ._vllm_args import check_image
@@ -66,8 +66,9 @@ def check_images(context: Context) -> Rows:
         models_of.setdefault(model["image"], []).append(model["name"])
     for reference, users in models_of.items():
         subject = names("model", users)
-        rows += [row for row in check_image(subject, reference) if row["check"] == "image_floor"]
         wanted = image(reference, context.image_cuda)
+        if is_vllm(reference):
+            rows += [row for row in check_image(subject, reference) if row["check"] == "image_floor"]
         if wanted.cuda is None:
             rows.append(
                 problem("image_cuda", subject, f"image {reference} whose tag does not tell its CUDA version", "a release tag such as v0.33.0, or image_cuda",

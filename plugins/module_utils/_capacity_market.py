@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ._capacity_account import ON_DEMAND, RESERVED, SPOT, Account, Quota, Reservation, quota_kind, selects, takes_subnet
+from ._capacity_account import ON_DEMAND, RESERVED, SPOT, Account, Quota, Reservation, selects, takes_subnet
 from ._gpu_nodes_types import Table
 
 # The VPC CNI takes the addresses of one whole network interface when a node starts. The smallest GPU types have 15 on each.
@@ -186,10 +186,6 @@ def _over(quota: Quota, taken: int, vcpu: int, instance_type: str, account: str)
         "quota", kind.code, f"{quota.granted:g} vCPUs granted as '{kind.name}' ({kind.code}{default}) in {account}, {used}{own}",
         lambda nodes: f"{nodes * vcpu} more for {nodes} {instance_type}, {target(nodes)} in all", fix,
     )  # fmt: skip
-
-
-def unknown_quota(instance_type: str, market: str) -> bool:
-    return quota_kind(instance_type, market) is None
 
 
 def _list(names: Iterable[str], word: str = ", ") -> str:

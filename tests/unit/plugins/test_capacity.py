@@ -83,6 +83,10 @@ SITUATIONS = {
         {"nodes": [labelled()], "models": [model(image="docker.io/vllm/vllm-openai:v0.30.0")]},
         ("image_floor", "error", "model m", ["v0.30.0"], ["0.31.0"], ["v0.33.0"]),
     ),
+    "image of one's own, with its own number": (
+        {"nodes": [labelled()], "models": [model(image="registry.example.com/acme/llm-server:0.3.0")]},
+        ("image_cuda", "warning", "model m", ["llm-server:0.3.0"], ["image_cuda"], ["set image_cuda"]),
+    ),
     "image_cuda of an unknown major": (
         {"nodes": [labelled()], "models": [model()], "image_cuda": "14.0"},
         ("image_cuda", "warning", "model m", ["14.0"], ["13"], ["correct image_cuda"]),

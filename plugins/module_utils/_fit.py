@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 
 from . import _data, _fit_kv
-from ._fit_engine import Engine, resolve, v2_runner, version
+from ._fit_engine import Engine, mxfp4_by_marlin, resolve, v2_runner, version
 from ._fit_gpu import GIB, Gpu, UnknownGpu, find_gpu
 from ._fit_host import HostMemory, host_memory
 from ._fit_memory import Term, activation, graphs, lora, non_torch, outside_budget
@@ -202,11 +202,7 @@ def _stage(model: ModelDescription, gpu: Gpu, engine: Engine, stage: Stage) -> S
 
 
 def _weights(model: ModelDescription, gpu: Gpu, engine: Engine, stage: Stage) -> Term:
-    padding = None
-    if model.quantisation == "mxfp4":
-        # Triton's MXFP4 kernels run on Hopper and data-centre Blackwell, Marlin's elsewhere and before 0.11.
-        triton = 9 <= gpu.capability < 12 and version(engine.vllm_version).number >= (0, 11)
-        padding = expert_padding(engine.marlin if engine.marlin is not None else not triton)
+    padding = expert_padding(mxfp4_by_marlin(engine, gpu)) if model.quantisation == "mxfp4" else None
     if model.rotary_caches.startswith("mrope"):
         # rotary_embedding/mrope.py keeps room for the positions of a long video; since 0.32 not for Qwen3's models (qwen3_vl.py mrope_positions_factor).
         factor = 4 if model.rotary_caches == "mrope" else version(engine.vllm_version).constants["mrope_qwen3_factor"]

@@ -117,6 +117,13 @@ def resolve(engine: Engine, model: ModelDescription, gpu: Gpu) -> Engine:
     )
 
 
+def mxfp4_by_marlin(engine: Engine, gpu: Gpu) -> bool:
+    """Whether Marlin's kernels run MXFP4 experts. Triton's or FlashInfer's do on Hopper and data-centre Blackwell, since 0.11."""
+    if engine.marlin is not None:
+        return engine.marlin
+    return not 9 <= gpu.capability < 12 or version(engine.vllm_version).number < (0, 11)
+
+
 def delta_net_by_flashinfer(model: ModelDescription, gpu: Gpu) -> bool:
     """Whether a gated delta net runs on FlashInfer's kernels (layers/mamba/gdn/qwen_gdn_linear_attn.py _resolve_gdn_prefill_backend); else on Triton's."""
     blackwell = 10 <= gpu.capability < 11 or 12 <= gpu.capability < 13

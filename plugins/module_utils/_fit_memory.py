@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import _data
-from ._fit_engine import Engine, v2_runner, version
+from ._fit_engine import Engine, mxfp4_by_marlin, v2_runner, version
 from ._fit_gpu import GIB, Gpu
 from ._fit_model import Layers, ModelDescription
 from ._fit_weights import BYTES, Stage
@@ -34,7 +34,7 @@ def activation(model: ModelDescription, engine: Engine, gpu: Gpu, stage: Stage) 
     constants, tokens = version(engine.vllm_version).constants, engine.max_num_batched_tokens
     width = BYTES[engine.dtype]
     forward, how = _forward(model, engine, stage)
-    workspace = _expert_workspace(model, engine)
+    workspace = _expert_workspace(model, engine, gpu)
     persistent = constants["moe_workspace_persistent"]
     if workspace and not persistent:
         forward += workspace
@@ -167,13 +167,20 @@ def _attention_width(model: ModelDescription, kind: Layers) -> float:
     return model.heads * kind.head_dim * (2 if model.output_gate else 1) + kind.kv_heads * (kind.head_dim + kind.value_dim) + model.heads * kind.value_dim
 
 
-def _expert_workspace(model: ModelDescription, engine: Engine) -> float:
-    """Bytes of the two buffers of the fused expert kernels (fused_moe/modular_kernel.py workspace_shapes); MXFP4 kernels have none."""
-    if not model.experts or model.quantisation == "mxfp4":
+def _expert_workspace(model: ModelDescription, engine: Engine, gpu: Gpu) -> float:
+    """Bytes of the two buffers of the fused expert kernels (fused_moe/experts/triton_moe.py, marlin_moe.py workspace_shapes).
+
+    Triton's MXFP4 kernels share one inner buffer since they are kept (gpt_oss_triton_kernels_moe.py), FlashInfer's on Blackwell have none here.
+    """
+    if not model.experts:
         return 0.0
-    tokens = min(engine.max_num_batched_tokens, _budget("moe_workspace_tokens_max"))
+    constants = version(engine.vllm_version).constants
+    tokens = min(engine.max_num_batched_tokens, constants["moe_workspace_tokens_max"])
     width = model.experts.intermediate / (1 if engine.expert_parallel else engine.tensor_parallel)
-    return tokens * model.experts.per_token * (max(2 * width, model.hidden) + width) * 2
+    elements = max(2 * width, model.hidden) + max(width, model.hidden)
+    if model.quantisation == "mxfp4" and not mxfp4_by_marlin(engine, gpu):
+        elements = width if constants["moe_workspace_persistent"] and gpu.capability < 10 else 0
+    return tokens * model.experts.per_token * elements * 2
 
 
 def _encoder(model: ModelDescription, engine: Engine) -> tuple[float, float, int]:

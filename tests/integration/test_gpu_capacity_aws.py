@@ -154,7 +154,7 @@ def full(aws: RunningAws) -> None:
 
 
 PLANNED = (pool(), klass())
-RESERVED = (pool("p5.48xlarge", markets=("reserved",)), klass(capacityReservationSelectorTerms=[{"id": "cr-0123456789abcdef0"}]))
+RESERVED = (pool("p5.48xlarge", markets=("reserved",), limit="8"), klass(capacityReservationSelectorTerms=[{"id": "cr-0123456789abcdef0"}]))
 MIG = {"gpu_product": "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "gpu_count": "56"}
 SLICED = {"gpu_replicas": "4", "gpu_sharing-strategy": "time-slicing"}
 

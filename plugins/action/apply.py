@@ -23,6 +23,7 @@ ARGUMENTS = {
     "check_mode_groups": {"type": "list", "elements": "str", "default": []},
     "wait_deleted": {"type": "int", "default": 0},
     "existing": {"type": "str", "choices": ["update", "keep"], "default": "update"},
+    "handed_over": {"type": "list", "elements": "str", "default": []},
     "prune": {"type": "list", "elements": "dict", "default": [], "options": PRUNE},
     **_kube.AUTH_ARG_SPEC,
 }
@@ -47,6 +48,7 @@ class ActionModule(ActionBase):
             check_mode_groups=tuple(params["check_mode_groups"]),
             wait_deleted=params["wait_deleted"],
             keep_existing=params["existing"] == "keep",
+            handed_over=tuple(params["handed_over"]),
             prune=tuple(params["prune"]),
         )
         task_environment = {}

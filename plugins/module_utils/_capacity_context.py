@@ -210,8 +210,8 @@ def build(request: Request, objects: Objects, account: Account | None = None, no
 
 
 def _kubernetes(objects: Objects, account: Account | None) -> str | None:
-    """The newest kubelet's version, else the control plane's."""
-    kubelets = [row["nodeInfo"]["kubeletVersion"] for row in ((n.get("status") or {}) for n in objects.nodes or ()) if row.get("nodeInfo")]
+    """The newest kubelet's version, else the control plane's. A node that has just been registered names none: its fields are there and empty."""
+    kubelets = [version for n in objects.nodes or () if (version := ((n.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion"))]
     newest = max(kubelets, key=lambda text: [int(part) for part in text.lstrip("v").split(".")[:2]], default=None)
     return newest or ((account.cluster or {}).get("version") if account else None)
 

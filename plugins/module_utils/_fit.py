@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 
 from . import _data, _fit_kv
-from ._fit_engine import Engine, resolve, version
+from ._fit_engine import Engine, mxfp4_by_marlin, resolve, v2_runner, version
 from ._fit_gpu import GIB, Gpu, UnknownGpu, find_gpu
 from ._fit_host import HostMemory, host_memory
 from ._fit_memory import Term, activation, graphs, lora, non_torch, outside_budget
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 FITS, TIGHT, NO, UNKNOWN = "FITS", "TIGHT", "NO", "UNKNOWN"
+_NO_FLOAT16 = ("Gemma2", "Gemma3", "Glm4")  # config/model.py: they need a dtype with a larger exponent
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,11 @@ class Fit:
         return lines
 
 
-def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens: int | None = None, network_volume: bool = False) -> Fit:
+def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens: int | None = None, weights: str = "disk") -> Fit:
     """The whole sum for `model` on `gpu`s with `engine`'s settings.
 
-    expected_tokens: prompt plus answer of the usual request, for sizing. network_volume: the weights are read from a network file system, which fills
-    the pod's page cache (host memory). Never raises for a model that does not fit; ValueError for a version that is no version or an unknown dtype.
+    expected_tokens: prompt plus answer of the usual request, for sizing. weights: "disk", "volume" or "stream", which decides the pod's memory
+    (_fit_host). Never raises for a model that does not fit; ValueError for a version that is no version or an unknown dtype.
     """
     engine = resolve(engine, model, gpu)
     found = version(engine.vllm_version)
@@ -151,7 +152,7 @@ def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens:
         concurrency_expected=pool.concurrency(available, min(expected_tokens, length)) if expected_tokens else None,
         expected_tokens=expected_tokens,
         outside=outside,
-        host=host_memory(model, engine, network_volume),
+        host=host_memory(model, engine, weights),
         problems=tuple(problems),
         model=model,
     )
@@ -160,10 +161,15 @@ def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens:
 def kv_layout(model: ModelDescription, engine: Engine) -> _fit_kv.Layout:
     """The KV pool of the largest stage. `engine` with its defaults filled in (_fit_engine.resolve)."""
     constants = version(engine.vllm_version).constants
+    batches = constants["in_flight_batches"]
+    if batches > 1 and engine.pipeline_parallel > 1:
+        # config/vllm.py max_concurrent_batches: one a stage, and one more where the second runner schedules ahead.
+        batches = engine.pipeline_parallel + v2_runner(engine, model)
     request = _fit_kv.Request(
         block_size=engine.block_size,
-        in_flight_tokens=engine.max_num_batched_tokens * constants["in_flight_batches"],
-        prefix_caching=bool(engine.prefix_caching),
+        in_flight_tokens=engine.max_num_batched_tokens * batches,
+        linear_states=engine.linear_states,
+        linear_block_step=engine.linear_block_step,
         speculative_tokens=engine.speculative_tokens,
     )
     element = BYTES[engine.dtype] if engine.kv_cache_dtype == "auto" else _fit_kv.KV_BYTES[engine.kv_cache_dtype]
@@ -196,11 +202,11 @@ def _stage(model: ModelDescription, gpu: Gpu, engine: Engine, stage: Stage) -> S
 
 
 def _weights(model: ModelDescription, gpu: Gpu, engine: Engine, stage: Stage) -> Term:
-    padding = None
-    if model.quantisation == "mxfp4":
-        # Triton's MXFP4 kernels run on Hopper and data-centre Blackwell, Marlin's elsewhere and before 0.11.
-        triton = 9 <= gpu.capability < 12 and version(engine.vllm_version).number >= (0, 11)
-        padding = expert_padding(engine.marlin if engine.marlin is not None else not triton)
+    padding = expert_padding(mxfp4_by_marlin(engine, gpu)) if model.quantisation == "mxfp4" else None
+    if model.rotary_caches.startswith("mrope"):
+        # rotary_embedding/mrope.py keeps room for the positions of a long video; since 0.32 not for Qwen3's models (qwen3_vl.py mrope_positions_factor).
+        factor = 4 if model.rotary_caches == "mrope" else version(engine.vllm_version).constants["mrope_qwen3_factor"]
+        model = replace(model, rotary_elements=model.rotary_elements * factor)
     parts = weight_bytes(model, engine.tensor_parallel, stage, engine.dtype, padding)
     origin = "tensors of the checkpoint" if model.tensors else "checkpoint's size" if model.checkpoint_bytes else "parameters counted from config.json"
     shared = f" on {engine.tensor_parallel} GPUs" if engine.tensor_parallel > 1 else ""
@@ -236,6 +242,9 @@ def _refusals(model: ModelDescription, gpu: Gpu, engine: Engine) -> list[dict[st
     if engine.dtype == "bfloat16" and 0 < gpu.capability < 8:
         found = f"bfloat16 on {gpu.name} (compute capability {gpu.capability})"
         rows.append(problem("dtype", subject, found, "compute capability 8.0 or higher", "set dtype to half"))
+    if engine.dtype in ("float16", "half") and model.architecture.startswith(_NO_FLOAT16):
+        found = f"float16 on {gpu.name} (compute capability {gpu.capability})" if gpu.capability < 8 else "dtype float16"
+        rows.append(problem("dtype", subject, found, f"bfloat16, because {model.architecture} overflows in float16", "use a GPU of compute capability 8.0"))
     return rows
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +21,8 @@ class Engine:
     cold_compile: the first start on a node without torch.compile cache, which gets least KV cache. multimodal=False is --language-model-only.
     marlin: MXFP4 kernels when known, True Marlin, False Triton. lora_slots and lora_rank are --max-loras and --max-lora-rank.
     draft: a draft model of speculative decoding; mtp: the model's own multi-token prediction layers are loaded.
+    Worked out by resolve, never given: linear_states, the states a request keeps in each linear attention layer, and linear_block_step, what the block of
+    such a model is a multiple of, in tokens.
     """
 
     vllm_version: str = "0.33.0"
@@ -43,6 +47,8 @@ class Engine:
     draft: ModelDescription | None = None
     mtp: bool = False
     speculative_tokens: int = 0
+    linear_states: int | None = None
+    linear_block_step: int | None = None
     kv_offload_gib: float = 0.0
     api_servers: int = 1
 
@@ -61,8 +67,9 @@ class Version:
     older: bool
 
 
+@functools.cache
 def version(text: str) -> Version:
-    """The constants that hold for a vLLM version such as "0.33.0", "v0.19" or "0.23.1rc1".
+    """The constants that hold for a vLLM version such as "0.33.0", "v0.19" or "0.23.1rc1". The result is shared: do not change it.
 
     Raises ValueError when the text holds no major and minor number.
     """
@@ -94,15 +101,44 @@ def resolve(engine: Engine, model: ModelDescription, gpu: Gpu) -> Engine:
     prefix = engine.prefix_caching
     if prefix is None:
         prefix = constants["hybrid_prefix_caching"] or not model.hybrid
+    exported, step = _checkpoints(constants, model, gpu) if prefix else (0, 1)
+    states = (2 + exported if prefix else 1) + engine.speculative_tokens
     return replace(
         engine,
         max_model_len=length,
         gpu_memory_utilization=engine.gpu_memory_utilization or constants["gpu_memory_utilization"],
         max_num_seqs=sequences,
         max_num_batched_tokens=batched,
-        dtype=engine.dtype or model.dtype,
+        # vLLM casts by itself, with a warning, where a GPU has no bfloat16; asked for explicitly it refuses (platforms/cuda.py).
+        dtype=engine.dtype or ("float16" if model.dtype == "bfloat16" and 0 < gpu.capability < 8 else model.dtype),
         prefix_caching=prefix,
+        linear_states=states,
+        linear_block_step=math.lcm(engine.block_size, step),
     )
+
+
+def mxfp4_by_marlin(engine: Engine, gpu: Gpu) -> bool:
+    """Whether Marlin's kernels run MXFP4 experts. Triton's or FlashInfer's do on Hopper and data-centre Blackwell, since 0.11."""
+    if engine.marlin is not None:
+        return engine.marlin
+    return not 9 <= gpu.capability < 12 or version(engine.vllm_version).number < (0, 11)
+
+
+def delta_net_by_flashinfer(model: ModelDescription, gpu: Gpu) -> bool:
+    """Whether a gated delta net runs on FlashInfer's kernels (layers/mamba/gdn/qwen_gdn_linear_attn.py _resolve_gdn_prefill_backend); else on Triton's."""
+    blackwell = 10 <= gpu.capability < 11 or 12 <= gpu.capability < 13
+    return 9 <= gpu.capability < 10 or (blackwell and (model.linear or {}).get("linear_key_head_dim") == 128)
+
+
+def _checkpoints(constants: dict[str, Any], model: ModelDescription, gpu: Gpu) -> tuple[int, int]:
+    """(states beyond two that prefix caching keeps of a request, tokens that a block is a multiple of for it)."""
+    if not model.linear:
+        return 0, 1
+    if not model.linear["linear_num_key_heads"]:
+        return constants["mamba2_checkpoint_blocks"], 1
+    if constants["delta_net_checkpoint_blocks"] and delta_net_by_flashinfer(model, gpu):
+        return constants["delta_net_checkpoint_blocks"], constants["delta_net_checkpoint_tokens"]
+    return 0, 1
 
 
 def v2_runner(engine: Engine, model: ModelDescription) -> bool:

@@ -20,11 +20,12 @@ FP8_DS_MLA_TOKEN_BYTES = 656  # DeepSeek sparse attention with fp8: v1/kv_cache_
 
 @dataclass(frozen=True)
 class Request:
-    """What decides the blocks of a request: its length, the tokens in flight, kept states of linear layers."""
+    """What decides the blocks of a request: the tokens in flight, the states kept of each linear layer, the tokens their blocks are a multiple of."""
 
     block_size: int
     in_flight_tokens: int
-    prefix_caching: bool
+    linear_states: int
+    linear_block_step: int
     speculative_tokens: int
 
 
@@ -96,7 +97,8 @@ def _page(kinds: list, tp: int, kv_bytes: float, state_bytes: int, request: Requ
         if kind.kind == "linear":
             # The attention block grows until its page holds one state (platforms/interface.py _align_hybrid_block_size).
             state = linear_state_bytes(kind, tp, state_bytes, request.speculative_tokens, constants)
-            block = max(block, math.ceil(state / (widest * request.block_size)) * request.block_size)
+            step = request.linear_block_step
+            block = max(block, math.ceil(state / (widest * step)) * step)
     tokens = {name: block * (widest // size) if widest % size == 0 else block for name, size in token.items()}
     return widest * block, {**tokens, "linear": 0}
 
@@ -119,7 +121,7 @@ def linear_state_bytes(kind: Layers, tp: int, state_bytes: int, speculative_toke
 def _blocks(group: Group, length: int, request: Request, context_parallel: int) -> int:
     kind = group.kind
     if kind.kind == "linear":
-        return (2 if request.prefix_caching else 1) + request.speculative_tokens
+        return request.linear_states
     if kind.kind == "sliding":
         held = min(kind.window - 1 + request.in_flight_tokens, length)
         return math.ceil(held / group.block_tokens) + 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import _data
-from ._fit_engine import Engine, v2_runner, version
+from ._fit_engine import Engine, mxfp4_by_marlin, v2_runner, version
 from ._fit_gpu import GIB, Gpu
 from ._fit_model import Layers, ModelDescription
 from ._fit_weights import BYTES, Stage
@@ -34,7 +34,7 @@ def activation(model: ModelDescription, engine: Engine, gpu: Gpu, stage: Stage) 
     constants, tokens = version(engine.vllm_version).constants, engine.max_num_batched_tokens
     width = BYTES[engine.dtype]
     forward, how = _forward(model, engine, stage)
-    workspace = _expert_workspace(model, engine)
+    workspace = _expert_workspace(model, engine, gpu)
     persistent = constants["moe_workspace_persistent"]
     if workspace and not persistent:
         forward += workspace
@@ -59,6 +59,9 @@ def activation(model: ModelDescription, engine: Engine, gpu: Gpu, stage: Stage) 
         terms.append(Term("penalty_state", size, f"token counts of {engine.max_num_seqs} sequences x {model.vocabulary} vocabulary (second model runner)"))
     if encoder and constants["total_consumed"]:
         terms.append(Term("input_embeddings", tokens * model.hidden * width / GIB, "input buffer of a multimodal model"))
+    if encoder and model.vision.deepstack:
+        size = model.vision.deepstack * tokens * model.hidden * width / GIB
+        terms.append(Term("deepstack", size, f"input buffers of {model.vision.deepstack} layers that get image features"))
     return terms
 
 
@@ -148,8 +151,11 @@ def _forward(model: ModelDescription, engine: Engine, stage: Stage) -> tuple[flo
     attention = max(_attention_width(model, kind) for kind in model.attention) / tp if model.attention else 0
     hidden = 4 + (_budget("pp_hidden_states") if engine.pipeline_parallel > 1 else 0)
     size = engine.max_num_batched_tokens * BYTES[engine.dtype] * (max(mlp, attention) + hidden * model.hidden)
-    cold = version(engine.vllm_version).constants["cold_compile_gib"] if engine.cold_compile and not engine.enforce_eager else 0
-    return size + cold * GIB, ("MLP" if mlp >= attention else "attention") + (f", {cold} GiB for compiling" if cold else "")
+    # Triton's benchmark of a gated delta net's kernels runs at every start, that of compiled ones without a cache (qwen_gdn_linear_attn.py
+    # _warmup_prefill_kernels).
+    tuned = (engine.cold_compile and not engine.enforce_eager) or bool((model.linear or {}).get("linear_num_key_heads"))
+    cold = version(engine.vllm_version).constants["cold_compile_gib"] if tuned else 0
+    return size + cold * GIB, ("MLP" if mlp >= attention else "attention") + (f", {cold} GiB for tuning kernels" if cold else "")
 
 
 def _attention_width(model: ModelDescription, kind: Layers) -> float:
@@ -161,26 +167,37 @@ def _attention_width(model: ModelDescription, kind: Layers) -> float:
     return model.heads * kind.head_dim * (2 if model.output_gate else 1) + kind.kv_heads * (kind.head_dim + kind.value_dim) + model.heads * kind.value_dim
 
 
-def _expert_workspace(model: ModelDescription, engine: Engine) -> float:
-    """Bytes of the two buffers of the fused expert kernels (fused_moe/modular_kernel.py workspace_shapes); MXFP4 kernels have none."""
-    if not model.experts or model.quantisation == "mxfp4":
+def _expert_workspace(model: ModelDescription, engine: Engine, gpu: Gpu) -> float:
+    """Bytes of the two buffers of the fused expert kernels (fused_moe/experts/triton_moe.py, marlin_moe.py workspace_shapes).
+
+    Triton's MXFP4 kernels share one inner buffer since they are kept (gpt_oss_triton_kernels_moe.py), FlashInfer's on Blackwell have none here.
+    """
+    if not model.experts:
         return 0.0
-    tokens = min(engine.max_num_batched_tokens, _budget("moe_workspace_tokens_max"))
+    constants = version(engine.vllm_version).constants
+    tokens = min(engine.max_num_batched_tokens, constants["moe_workspace_tokens_max"])
     width = model.experts.intermediate / (1 if engine.expert_parallel else engine.tensor_parallel)
-    return tokens * model.experts.per_token * (max(2 * width, model.hidden) + width) * 2
+    elements = max(2 * width, model.hidden) + max(width, model.hidden)
+    if model.quantisation == "mxfp4" and not mxfp4_by_marlin(engine, gpu):
+        elements = width if constants["moe_workspace_persistent"] and gpu.capability < 10 else 0
+    return tokens * model.experts.per_token * elements * 2
 
 
 def _encoder(model: ModelDescription, engine: Engine) -> tuple[float, float, int]:
     """(bytes of the encoder's peak, bytes held while the layers run, images): multimodal/encoder_budget.py MultiModalBudget.
 
-    The first model runner keeps the pixels, too, until the profile run ends.
+    At the peak of a layer four hidden states live beside the MLP's own tensors: the position embeddings or the tower's input, the layer's input, the sum
+    after attention, and its norm (models/qwen3_vl.py Qwen3_VisionTransformer.forward, Qwen3_VisionBlock.forward; models/siglip.py SiglipEncoderLayer);
+    or three beside queries, keys, values, the rotated copies and the output of attention. The first model runner keeps the pixels until the profile run ends.
     """
-    vision, width = model.vision, BYTES[engine.dtype]
+    vision, width, tp = model.vision, BYTES[engine.dtype], engine.tensor_parallel
     budget = max(engine.max_num_batched_tokens, vision.tokens_per_image)
-    images = max(1, budget // vision.tokens_per_image)
+    prompts = engine.max_num_seqs * max(1, engine.max_model_len // vision.tokens_per_image)
+    images = max(1, min(budget // vision.tokens_per_image, prompts))
     patches = images * vision.patches_per_image
     pixels = patches * vision.patch_elements * width
-    mlp = 2 * vision.hidden + (3 if vision.gated else 2) * vision.intermediate
-    peak = pixels + patches * max(mlp, 8 * vision.hidden) * width
-    outputs = images * vision.tokens_per_image * model.hidden * width
+    mlp = 4 * vision.hidden + (3 if vision.gated else 2) * vision.intermediate / tp
+    attention = 3 * vision.hidden + 8 * vision.hidden / tp
+    peak = pixels + patches * max(mlp, attention) * width
+    outputs = images * vision.tokens_per_image * model.hidden * (1 + vision.deepstack) * width
     return peak, outputs + (0 if v2_runner(engine, model) else pixels), images

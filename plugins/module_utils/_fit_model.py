@@ -39,18 +39,23 @@ class Layers:
 
 @dataclass(frozen=True)
 class Experts:
-    """Routed experts: how many, how many a token uses, their width, the width of what every token uses beside them, and in how many layers."""
+    """Routed experts: how many, how many a token uses, their width, the width of what every token uses beside them, in how many layers; with biases or not."""
 
     count: int
     per_token: int
     intermediate: int
     shared: int
     layers: int
+    bias: bool = False
 
 
 @dataclass(frozen=True)
 class Vision:
-    """An image encoder. `tokens_per_image` is what the largest image becomes in the language model, `patches_per_image` what the encoder computes on."""
+    """An image encoder. `tokens_per_image` is what the largest image becomes in the language model, `patches_per_image` what the encoder computes on.
+
+    `parameters` are all, `block_parameters` those of its layers, which tensor parallelism splits; `deepstack` are layers of the language model that get
+    features of the encoder's inner layers, too.
+    """
 
     depth: int
     hidden: int
@@ -60,12 +65,15 @@ class Vision:
     patches_per_image: int
     gated: bool
     parameters: float
+    block_parameters: float
+    deepstack: int
 
 
 @dataclass(frozen=True)
 class ModelDescription:
     """One model. `unknown` lists what is not understood: with anything in it a verdict is UNKNOWN, figures are indicative.
 
+    `rotary_caches` names how vLLM keeps its rotary tables (fit_constants.json, architectures).
     `quantisation` is a key of fit_constants.json's quantisations or None; `checkpoint_bytes` the bytes of all tensors when known (else a formula counts).
     """
 
@@ -90,6 +98,7 @@ class ModelDescription:
     vision: Vision | None = None
     mtp_layers: int = 0
     rotary_elements: int = 0
+    rotary_caches: str = ""
     quantisation: str | None = None
     checkpoint_bytes: int | None = None
     tensors: Mapping[str, tuple[str, tuple[int, ...]]] | None = field(default=None, compare=False)
@@ -169,6 +178,7 @@ class ModelDescription:
             vision=_vision(top, text, facts),
             mtp_layers=text.get("num_nextn_predict_layers") or text.get("mtp_num_hidden_layers") or 0,
             rotary_elements=_rotary_elements(text, facts, head_dim),
+            rotary_caches=facts.get("rotary_caches") or ("mrope" if "mrope_section" in (text.get("rope_scaling") or text.get("rope_parameters") or {}) else ""),
             quantisation=quantisation,
             checkpoint_bytes=checkpoint_bytes,
             tensors=tensors,
@@ -186,8 +196,7 @@ class ModelDescription:
         if not entry:
             return None
         # The table keeps only part of quantization_config; what it lost, the checkpoint's name tells.
-        told = next((key for key, words in _NAMED.items() if any(word in name.lower() for word in words)), None)
-        quantisation = entry.get("quantisation") or (None if entry.get("quant_method") else told)
+        quantisation = entry.get("quantisation") or (None if entry.get("quant_method") else quantisation_of_name(name))
         return cls.from_config(entry, name=name, quantisation=quantisation, source=f"built-in table of {table['as_of']} ({entry['source']})")
 
 
@@ -197,6 +206,11 @@ _LINEAR = (
     *("linear_num_key_heads", "linear_key_head_dim", "linear_num_value_heads", "linear_value_head_dim", "linear_conv_kernel_dim"),
     *("mamba_num_heads", "mamba_head_dim", "ssm_state_size", "n_groups", "conv_kernel"),
 )
+
+
+def quantisation_of_name(name: str) -> str | None:
+    """What the name of a checkpoint tells of its quantisation: a key of fit_constants' quantisations or None."""
+    return next((key for key, words in _NAMED.items() if any(word in name.lower() for word in words)), None)
 
 
 def _tied_by_default(architecture: str) -> bool:
@@ -298,7 +312,7 @@ def _experts(text: Mapping[str, Any], facts: Mapping[str, Any], layers: int) -> 
     if text.get("hybrid_override_pattern"):
         with_experts = text["hybrid_override_pattern"].count("E")
     per_token = text.get("num_experts_per_tok") or text.get("top_k_experts") or text.get("num_experts_per_token") or 1
-    return Experts(count, per_token, width, shared, with_experts), dense
+    return Experts(count, per_token, width, shared, with_experts, bool(facts.get("expert_bias"))), dense
 
 
 def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str, Any]) -> Vision | None:
@@ -323,16 +337,17 @@ def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str,
     block = 4 * hidden * hidden + (3 if gated else 2) * hidden * inner
     # The projector: merged patches -> its own width -> the language model, as in Qwen's patch merger.
     projector = hidden * merge * merge * (hidden * merge * merge if merge > 1 else 0) + hidden * merge * merge * text["hidden_size"]
-    parameters = text.get("vision_params") or depth * block + hidden * elements + projector * (1 + merged.get("deepstack", 0))
-    return Vision(depth, hidden, inner, elements, tokens, patches, gated, float(parameters))
+    deepstack = merged.get("deepstack", len(merged.get("deepstack_visual_indexes") or ()))
+    parameters = float(text.get("vision_params") or depth * block + hidden * elements + projector * (1 + deepstack))
+    return Vision(depth, hidden, inner, elements, tokens, patches, gated, parameters, min(parameters, float(depth * block)), deepstack)
 
 
 def _rotary_elements(text: Mapping[str, Any], facts: Mapping[str, Any], head_dim: int) -> int:
     """Elements of the cos/sin tables that vLLM keeps on the GPU, one per distinct rotary embedding (rotary_embedding/base.py; linear scaling multiplies)."""
-    positions = min(text.get("max_position_embeddings") or 8192, 4_194_304)
-    share = text.get("partial_rotary_factor") or (text.get("rope_parameters") or {}).get("partial_rotary_factor") or 1
-    width = text["qk_rope_head_dim"] if text.get("kv_lora_rank") else int(head_dim * share)
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    positions = min(text.get("max_position_embeddings") or 8192, 4_194_304)
+    given = text.get("partial_rotary_factor") or (text.get("rope_parameters") or {}).get("partial_rotary_factor")
+    width = text["qk_rope_head_dim"] if text.get("kv_lora_rank") else int(head_dim * (given or facts.get("partial_rotary_factor", 1)))
     kind = scaling.get("rope_type") or scaling.get("type")
     factor = scaling.get("factor", 1) if kind == "linear" else facts.get("rope_linear_factor", 1) if not kind or kind == "default" else 1
     if facts.get("rotary_caches") == "gemma3":

@@ -3,7 +3,7 @@
 
 Without tensors the parameters are counted from config.json and split as vLLM splits them (model_executor/layers/linear.py, vocab_parallel_embedding.py):
 columns or rows of linear layers and the vocabulary by tensor parallelism, KV projections only as far as there are KV heads, norms, routers, MLA's
-down projections and image encoders whole on every GPU.
+down projections whole on every GPU.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def weight_bytes(model: ModelDescription, tensor_parallel: int, stage: Stage, dt
         table = math.ceil(model.vocabulary / VOCABULARY_PADDING) * VOCABULARY_PADDING * model.hidden / tensor_parallel * plain
         copies = stage.first + stage.last if not model.tied_embeddings else int(stage.first or stage.last)
         parts["embedding"] = copies * table
-        parts["vision"] = model.vision.parameters * plain if model.vision and stage.first else 0.0
+        parts["vision"] = _vision_parameters(model, tensor_parallel) * plain if stage.first else 0.0
         if model.checkpoint_bytes:
             scale = model.checkpoint_bytes / checkpoint_formula_bytes(model)
             parts = {name: value * scale for name, value in parts.items()}
@@ -72,6 +72,13 @@ def weight_bytes(model: ModelDescription, tensor_parallel: int, stage: Stage, dt
         up = model.mla["kv_lora_rank"] * model.heads * (model.mla["qk_nope_head_dim"] + model.mla["v_head_dim"])
         parts["mla_absorbed"] = up / tensor_parallel * 2 * stage.layers
     return {name: value for name, value in parts.items() if value}
+
+
+def _vision_parameters(model: ModelDescription, tensor_parallel: int) -> float:
+    """Of the image encoder on one GPU: its layers are split (--mm-encoder-tp-mode weights, the default), embeddings and projector are not."""
+    if not model.vision:
+        return 0.0
+    return model.vision.parameters - model.vision.block_parameters * (1 - 1 / tensor_parallel)
 
 
 def checkpoint_formula_bytes(model: ModelDescription) -> float:
@@ -169,6 +176,10 @@ def _mlp_parts(model: ModelDescription, tp: int, padded_experts: tuple[int, int]
         _Part(experts.layers * hidden * experts.count, "plain", 1),
         _Part(experts.layers * matrices * hidden * experts.shared, "mlp", tp),
     ]
+    if experts.bias:
+        # Triton's MXFP4 kernels take the biases in float32, twice the bytes (fused_moe/oracle/mxfp4.py); the one after the experts is on every GPU.
+        each = experts.layers * experts.count * (2 if padded_experts and padded_experts[0] == 1 else 1)
+        parts += [_Part(each * (matrices - 1) * width, "plain", tp), _Part(each * columns, "plain", 1)]
     if model.dense_beside_experts:
         parts.append(_Part(model.layers * matrices * hidden * model.dense_intermediate, "mlp", tp))
     elif not separate:
@@ -180,6 +191,7 @@ _VOCABULARY = re.compile(r"embed_tokens|lm_head|word_embeddings|tok_embeddings|^
 _HEAD = re.compile(r"lm_head|^output\.")
 _WHOLE = re.compile(r"norm|router|\.gate\.(weight|e_score)|kv_a_proj|q_a_proj|q_down|shared_expert_gate|indexer\.")
 _VISION = re.compile(r"vision|visual|image_newline|multi_modal_projector|mm_projector|audio")
+_VISION_BLOCK = re.compile(r"\.(blocks|layers)\.\d+\.")
 _KEY_VALUE = re.compile(r"\.(k_proj|v_proj|wk|wv)\.")
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
@@ -192,7 +204,7 @@ def _from_tensors(model: ModelDescription, tp: int, stage: Stage) -> dict[str, f
         size = math.prod(shape) * SAFETENSORS_BITS.get(kind, 16) / 8
         layer = _LAYER.search(name)
         if _VISION.search(name):
-            parts["vision"] += size if stage.first else 0
+            parts["vision"] += size / (tp if _VISION_BLOCK.search(name) and len(shape) > 1 else 1) if stage.first else 0
         elif _VOCABULARY.search(name):
             wanted = stage.last if _HEAD.search(name) else stage.first or (stage.last and model.tied_embeddings)
             # A checkpoint may repeat a tied head.

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import struct
 import zlib
+from pathlib import Path
 
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
@@ -25,8 +26,11 @@ AMI_OWNER = "602401143452"
 AL2023 = {"x86_64": ("standard", "nvidia", "neuron"), "arm64": ("standard", "nvidia")}
 # Kubernetes versions that have images here: those in standard support.
 IMAGE_VERSIONS = ("1.36", "1.35", "1.34")
-# Folders of the bucket of sample weights. The files are whole safetensors with one tensor of zeros: right in form, useless as a model.
-SAMPLE_BUCKET, SAMPLE_MODELS, SAMPLE_TENSOR = "llm-weights", ("llama-3.1-8b", "qwen3-32b"), 1 << 20
+# Folders of the bucket of sample weights, with the entry of the collection's table that gives config.json and the real model's total size. The weights are
+# a whole safetensors file with one tensor of zeros: right in form, useless as a model, and far smaller than the index says.
+SAMPLE_BUCKET, SAMPLE_TENSOR = "llm-weights", 1 << 20
+SAMPLE_MODELS = {"llama-3.1-8b": ("meta-llama/Meta-Llama-3.1-8B", 16_060_522_496), "qwen3-32b": ("Qwen/Qwen3-32B", 65_524_246_528)}
+MODEL_CONFIGS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils" / "_data" / "model_configs.json"
 
 
 def sow(state: State) -> None:
@@ -68,13 +72,17 @@ def _put_sample_weights(state: State) -> None:
     s3.create_bucket(SAMPLE_BUCKET, state.region)
     header = json.dumps({"model.norm.weight": {"dtype": "BF16", "shape": [SAMPLE_TENSOR // 2], "data_offsets": [0, SAMPLE_TENSOR]}}).encode()
     shard = struct.pack("<Q", len(header)) + header + bytes(SAMPLE_TENSOR)
-    for model in SAMPLE_MODELS:
-        for name, content in (
-            ("config.json", b'{"architectures": ["LlamaForCausalLM"]}'),
+    configs, name = json.loads(MODEL_CONFIGS.read_text(encoding="utf-8"))["models"], "model-00001-of-00001.safetensors"
+    for model, (entry, total_size) in SAMPLE_MODELS.items():
+        config = {key: value for key, value in configs[entry].items() if key != "source"}
+        index = {"metadata": {"total_size": total_size}, "weight_map": {"model.norm.weight": name}}
+        for path, content in (
+            ("config.json", json.dumps(config, indent=2).encode()),
             ("tokenizer.json", b"{}"),
-            ("model-00001-of-00001.safetensors", shard),
+            ("model.safetensors.index.json", json.dumps(index, indent=2).encode()),
+            (name, shard),
         ):
-            s3.put_object(SAMPLE_BUCKET, f"{model}/{name}", content)
+            s3.put_object(SAMPLE_BUCKET, f"{model}/{path}", content)
 
 
 def _publish_images(state: State) -> None:

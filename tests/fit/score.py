@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -24,9 +25,16 @@ sys.path.insert(0, str(ROOT / ".collections"))
 
 from ansible_collections.llmops.eks.plugins.module_utils import _data, _fit  # noqa: E402
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, version  # noqa: E402
+from ansible_collections.llmops.eks.plugins.module_utils._fit_model import quantisation_of_name  # noqa: E402
 
 NEW = (0, 10)
-SUFFIXES = re.compile(r"(-FP8-dynamic|-0528|-FP8|-AWQ|-GPTQ-Int4|-Instruct|-it|-hf|-quantized\.w\w+)$", re.IGNORECASE)
+# What a variant's name adds without changing the shapes: tuning, a date, how it is quantised.
+TUNING = r"instruct|it|hf|chat|base|thinking|preview|\d{4}"
+BITS = r"fp8|fp8-dynamic|dynamic|nvfp4|mxfp4|bf16|awq|gptq|int4|int8|bnb-4bit|w\da\d+|quantized\.w\w+"
+SUFFIXES = re.compile(f"-({TUNING}|{BITS})$", re.IGNORECASE)
+QUANTISATIONS = {"gptq": "int4", "gptq-int4": "int4", "gptq-int8": "int8", "w4a16": "int4", "w8a8": "int8", "fp8-dynamic": "fp8", "awq-marlin": "awq"}
+TYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "float": "float32", "fp8_e4m3fn": "fp8_e4m3"}
+PLAIN = ("none", "bf16", "bfloat16", "fp16", "float16")
 
 
 def default_points() -> Path:
@@ -39,8 +47,11 @@ class Unscorable(Exception):
     """The point cannot be scored; the message says why."""
 
 
-def find_model(name: str, configs: dict[str, Any], quantisation: str | None) -> _fit.ModelDescription:
-    """The model's description: its own config, else one of the same name without the suffix of a variant (same shapes)."""
+def find_model(name: str, configs: dict[str, Any], point: dict[str, Any]) -> _fit.ModelDescription:
+    """The model's description: its own config, else one of the same name without the suffix of a variant (same shapes).
+
+    `quant` of the point says how it is quantised; a point without it means the checkpoint of that name.
+    """
     candidates, short = [name], name
     while (shorter := SUFFIXES.sub("", short)) != short:
         candidates.append(short := shorter)
@@ -51,57 +62,94 @@ def find_model(name: str, configs: dict[str, Any], quantisation: str | None) -> 
         for suffix in ("", "-Instruct", "-it", "-FP8"):
             found = key or by_last.get((candidate + suffix).split("/")[-1].lower())
             if found:
-                config = {k: v for k, v in configs[found].items() if k not in ("quant_method", "quant_fmt", "quantization_config")}
-                return _fit.ModelDescription.from_config(config, name=name, quantisation=quantisation, source=found)
+                return _describe(name, found, configs[found], point)
     raise Unscorable(f"no config of {name}")
+
+
+def _describe(name: str, found: str, config: dict[str, Any], point: dict[str, Any]) -> _fit.ModelDescription:
+    plain = {key: value for key, value in config.items() if key not in ("quant_method", "quant_fmt", "quantization_config", "quantisation")}
+    if "quant" not in point:
+        own = _fit.ModelDescription.from_table(name) if found == name else None
+        told = quantisation_of_name(name)
+        return own or _fit.ModelDescription.from_config(plain if told else config, name=name, quantisation=told, source=found)
+    return _fit.ModelDescription.from_config(plain, name=name, quantisation=_quantisation(point["quant"]), source=found)
+
+
+def _quantisation(given: Any) -> str | None:
+    word = str(given or "none").lower().replace("_", "-")
+    if word in PLAIN:
+        return None
+    known = QUANTISATIONS.get(word, word)
+    if known not in _data.load("fit_constants")["quantisations"]:
+        raise Unscorable(f"quantisation {given} is not in the table")
+    return known
+
+
+def _number(point: dict[str, Any], key: str, kind: type = int, default: Any = None) -> Any:
+    """A field as a number; absent, null and empty are the default. Raises Unscorable for what is none."""
+    value = point.get(key)
+    if value is None or value == "":
+        return default
+    try:
+        number = kind(float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise Unscorable(f"{key} {value!r} is no number") from None
+    if not math.isfinite(number):
+        raise Unscorable(f"{key} {value!r} is no number")
+    return number
+
+
+def _flag(value: Any) -> bool:
+    return value.strip().lower() in ("true", "yes", "1") if isinstance(value, str) else bool(value)
 
 
 def settings(point: dict[str, Any]) -> _fit.Engine:
     """The point's engine; fields that the log did not state are vLLM's defaults."""
-    try:
-        return _fit.Engine(
-            vllm_version=str(point["vllm_version"]),
-            tensor_parallel=point.get("tp") or 1,
-            pipeline_parallel=point.get("pp") or 1,
-            max_model_len=point["max_model_len"],
-            gpu_memory_utilization=point.get("gpu_memory_utilization"),
-            max_num_seqs=point.get("max_num_seqs"),
-            max_num_batched_tokens=point.get("max_num_batched_tokens"),
-            dtype=point.get("dtype"),
-            kv_cache_dtype=point.get("kv_cache_dtype") or "auto",
-            enforce_eager=bool(point.get("enforce_eager")),
-            expert_parallel=bool(point.get("ep")),
-            decode_context_parallel=point.get("dcp") or 1,
-            block_size=point.get("block_size") or 16,
-            prefix_caching=point.get("prefix_caching"),
-            multimodal=not (point.get("language_model_only") or "--language-model-only" in str(point.get("note"))),
-            cold_compile=point.get("cold_compile", True),
-            marlin=point.get("marlin"),
-            speculative_tokens=point.get("speculative_tokens") or 0,
-        )
-    except KeyError as error:
-        raise Unscorable(f"no {error.args[0]}") from None
+    length = _number(point, "max_model_len")
+    if not length or length < 1:
+        raise Unscorable("no max_model_len")
+    dtype = str(point.get("dtype") or "").replace("torch.", "") or None
+    cache = str(point.get("kv_cache_dtype") or "auto")
+    return _fit.Engine(
+        vllm_version=str(point["vllm_version"]),
+        tensor_parallel=_number(point, "tp") or 1,
+        pipeline_parallel=_number(point, "pp") or 1,
+        max_model_len=length,
+        gpu_memory_utilization=_number(point, "gpu_memory_utilization", float),
+        max_num_seqs=_number(point, "max_num_seqs"),
+        max_num_batched_tokens=_number(point, "max_num_batched_tokens"),
+        dtype=None if dtype == "auto" else TYPES.get(dtype, dtype),
+        kv_cache_dtype=TYPES.get(cache, cache),
+        enforce_eager=_flag(point.get("enforce_eager")),
+        expert_parallel=_flag(point.get("ep")),
+        decode_context_parallel=_number(point, "dcp") or 1,
+        block_size=_number(point, "block_size") or 16,
+        prefix_caching=None if point.get("prefix_caching") is None else _flag(point["prefix_caching"]),
+        multimodal=not (_flag(point.get("language_model_only")) or "--language-model-only" in str(point.get("note"))),
+        cold_compile=True if point.get("cold_compile") is None else _flag(point["cold_compile"]),
+        marlin=None if point.get("marlin") is None else _flag(point["marlin"]),
+        speculative_tokens=_number(point, "speculative_tokens") or 0,
+    )
 
 
 def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any]:
     """One row: predicted and measured figures and their errors (GiB, or %), as far as the point states them. Raises Unscorable."""
-    if not point.get("model") or not point.get("vllm_version"):
+    if not isinstance(point, dict):
+        raise Unscorable("no JSON object")
+    if not isinstance(point.get("model"), str) or not point.get("model") or not point.get("vllm_version"):
         raise Unscorable("no model or vLLM version")
-    quantisation = point.get("quant")
-    if quantisation and quantisation not in _data.load("fit_constants")["quantisations"]:
-        raise Unscorable(f"quantisation {quantisation} is not in the table")
-    model, engine = find_model(point["model"], configs, quantisation), settings(point)
+    model, engine = find_model(point["model"], configs, point), settings(point)
     # A start-up got past vLLM's own check of the length: it ran with a rope scaling that the point does not state.
     model = dataclasses.replace(model, max_model_len=max(model.max_model_len, engine.max_model_len))
     row = {"id": point.get("id"), "model": point["model"], "gpu": point.get("gpu"), "vllm": engine.vllm_version, "tp": engine.tensor_parallel}
-    row["pp"], row["quant"], row["new"] = engine.pipeline_parallel, quantisation, version(engine.vllm_version).number >= NEW
-    measured, tokens = point.get("available_kv_gib"), point.get("kv_tokens")
+    row["pp"], row["quant"], row["new"] = engine.pipeline_parallel, model.quantisation, version(engine.vllm_version).number >= NEW
+    measured, tokens, visible = _number(point, "available_kv_gib", float), _number(point, "kv_tokens", float), _number(point, "gpu_total_gib", float)
     try:
-        gpu = _fit.find_gpu(str(point.get("gpu") or ""), visible_gib=point.get("gpu_total_gib"))
+        gpu = _fit.find_gpu(str(point.get("gpu") or ""), visible_gib=visible)
     except _fit.UnknownGpu:
         if not point.get("exclude"):
             raise Unscorable(f"GPU {point.get('gpu')} without visible memory") from None
-        gpu = _fit.Gpu(str(point.get("gpu")), point.get("gpu_total_gib") or 80.0)
+        gpu = _fit.Gpu(str(point.get("gpu")), visible or 80.0)
     by_concurrency = point.get("kv_tokens_kind") == "max_concurrency*max_model_len"
     if measured and measured > 0 and tokens:
         full = resolve(engine, model, gpu)
@@ -111,22 +159,24 @@ def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any
     if point.get("exclude"):
         row["excluded"] = point["exclude"]
         return row
-    if point.get("gpu_memory_utilization") is None:
+    if engine.gpu_memory_utilization is None:
         row["assumed"] = "gpu_memory_utilization: vLLM's default"
     fit = _fit.estimate(model, gpu, engine)
     # vLLM's log lines come from rank 0, which is in the first pipeline stage.
     stage = fit.stages[0]
-    row |= {"verdict": fit.verdict, "fits": point.get("fits"), "margin_gib": fit.margin_gib, "kv_gib": stage.available_gib, "kv_tokens": fit.kv_tokens}
+    fits = None if point.get("fits") is None else _flag(point["fits"])
+    row |= {"verdict": fit.verdict, "fits": fits, "margin_gib": fit.margin_gib, "kv_gib": stage.available_gib, "kv_tokens": fit.kv_tokens}
     row["terms"] = {term.name: round(term.gib, 3) for term in stage.terms}
-    if point.get("weights_gib"):
-        row["weights_percent"] = (stage.gib("weights") / point["weights_gib"] - 1) * 100
+    weights = _number(point, "weights_gib", float)
+    if weights:
+        row["weights_percent"] = (stage.gib("weights") / weights - 1) * 100
     if measured is not None:
         row["kv_error_gib"] = stage.available_gib - measured
     if tokens:
         predicted = fit.concurrency * fit.engine.max_model_len if by_concurrency else fit.kv_tokens
         row["tokens_percent"] = (predicted / tokens - 1) * 100
-    if point.get("fits") is not None:
-        row["false"] = "fits" if fit.verdict == _fit.FITS and not point["fits"] else "no" if fit.verdict == _fit.NO and point["fits"] else ""
+    if fits is not None:
+        row["false"] = "fits" if fit.verdict == _fit.FITS and not fits else "no" if fit.verdict == _fit.NO and fits else ""
     return row
 
 
@@ -136,8 +186,9 @@ def score(points: list[dict[str, Any]], configs: dict[str, Any]) -> dict[str, An
     for index, point in enumerate(points):
         try:
             rows.append(score_point(point, configs))
-        except (Unscorable, ValueError, TypeError, KeyError) as error:
-            skipped.append({"id": point.get("id", index), "model": point.get("model"), "reason": f"{type(error).__name__}: {error}"})
+        except (Unscorable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            known = point if isinstance(point, dict) else {}
+            skipped.append({"id": known.get("id", index), "model": known.get("model"), "reason": f"{type(error).__name__}: {error}"})
     return {"vllm >= 0.10": summary([row for row in rows if row["new"]]), "all": summary(rows), "rows": rows, "skipped": skipped}
 
 
@@ -171,7 +222,11 @@ def _text(result: dict[str, Any]) -> str:
             f"{name} {row[key]:+7.2f}" if key in row else f"{name}       -"
             for name, key in (("weights%", "weights_percent"), ("kvGiB", "kv_error_gib"), ("tokens%", "tokens_percent"), ("formula%", "formula_percent"))
         ]
-        verdict = f"{row['verdict']:7s} {'ran' if row['fits'] else 'failed'}" if "verdict" in row else f"not scored: {row['excluded']}"
+        verdict = (
+            f"{row['verdict']:7s} {'unknown' if row['fits'] is None else 'ran' if row['fits'] else 'failed'}"
+            if "verdict" in row
+            else f"not scored: {row['excluded']}"
+        )
         split = f"tp{row['tp']}" + (f" pp{row['pp']}" if row["pp"] > 1 else "")
         flag = f"  FALSE {row['false'].upper()}" if row.get("false") else ""
         lines.append(f"{row['id']!s:7s} {row['model'][:42]:42s} {str(row['gpu'])[:15]:15s} {row['vllm']:8s} {split:7s} {' '.join(cells)}  {verdict}{flag}")

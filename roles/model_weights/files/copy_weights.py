@@ -8,13 +8,15 @@ the journal, and an interrupted copy goes on behind it. When all are there, the 
 renamed to the target. A target that exists is complete, always.
 
 Runs as a Job in the image of the server, which has boto3 and huggingface_hub. The last line printed, and the pod's termination message, is a JSON
-object: {"result": "copied"|"unchanged", "digest", "files", "bytes"} or {"result": "failed", "found", "needed", "fix"}.
+object: {"result": "copied"|"unchanged", "digest", "files", "bytes", "tensor_bytes", "config"} or {"result": "failed", "found", "needed", "fix"};
+config is the content of config.json, left out when it is too long for that message: the next plan reads the model's shape from it.
 Exit codes: 0 complete, 2 cannot work as asked, 3 may work when run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import concurrent.futures
 import errno
 import fcntl
@@ -33,6 +35,7 @@ from pathlib import Path
 MARKER = ".llmops-weights.json"
 JOURNAL = ".journal.jsonl"
 CHUNK = 8 << 20
+MESSAGE_BYTES = 4096  # Kubernetes cuts a termination message here
 # Beside safetensors the same weights in other formats are dead bytes, and pickles can run code.
 OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "original/*"]
 
@@ -77,12 +80,16 @@ class S3:
 
     def files(self) -> list[Remote]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
-        found = []
-        for item in (item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")):
-            tag = item["ETag"].strip('"')
-            # The tag of a multipart upload is not the MD5 of the object.
-            found.append(Remote(item["Key"].removeprefix(self.prefix), item["Size"], tag, md5=tag if len(tag) == 32 and "-" not in tag else None))
-        return found
+        return [self._remote(item["Key"]) for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
+
+    def _remote(self, key: str) -> Remote:
+        head = self.client.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+        tag, checksum = head["ETag"].strip('"'), head.get("ChecksumSHA256", "")
+        # The tag is the MD5 of neither a multipart upload (MD5-PARTS) nor an object encrypted with KMS or a customer's key.
+        plain = "-" not in tag and head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
+        whole = checksum and "-" not in checksum and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        sha256 = base64.b64decode(checksum).hex() if whole else None
+        return Remote(key.removeprefix(self.prefix), head["ContentLength"], tag, md5=tag if plain else None, sha256=sha256)
 
     def read(self, remote: Remote, offset: int) -> Iterator[bytes]:
         extra = {"Range": f"bytes={offset}-"} if offset else {}
@@ -124,8 +131,8 @@ def choose(files: list[Remote], exclude: list[str]) -> list[Remote]:
     return sorted(chosen, key=lambda f: f.path)
 
 
-def check_safetensors(path: Path) -> None:
-    """Raise CopyError when the header's offsets do not end at the file's end."""
+def check_safetensors(path: Path) -> int:
+    """The bytes of the tensors. Raises CopyError when the header's offsets do not end at the file's end."""
     with path.open("rb") as stream:
         head = stream.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
@@ -139,6 +146,19 @@ def check_safetensors(path: Path) -> None:
         raise CopyError(
             f"{path.name} of {size} bytes is no whole safetensors file", "a header whose offsets end at the end of the file", "upload the file again"
         )
+    return max(ends, default=0)
+
+
+def describe(folder: Path) -> dict[str, object]:
+    """{tensor_bytes, config} of a copied model, as far as they are there. A consolidated.safetensors repeats the shards beside it."""
+    shards = sorted(folder.glob("*.safetensors"))
+    shards = [path for path in shards if not path.name.startswith("consolidated")] or shards
+    found: dict[str, object] = {"tensor_bytes": sum(check_safetensors(path) for path in shards)} if shards else {}
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return found
+    return {**found, "config": config} if isinstance(config, dict) else found
 
 
 class Copy:
@@ -179,7 +199,13 @@ class Copy:
             raise CopyError(
                 f"{self.target} without {MARKER}", "an empty place, or a copy made by this program", "move the folder away, or use another revision"
             )
-        known = json.loads(marker.read_text())
+        try:
+            known = json.loads(marker.read_text())
+            whole = known["digest"] == digest_of(known["files"])
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise CopyError(f"{marker} that does not agree with itself", "the marker as this program wrote it", "remove the folder and copy again")
         if known["source"] != self.url:
             raise CopyError(f"{self.target} copied from {known['source']}", f"a copy of {self.url}", "use another weights.revision for other weights")
         for entry in known["files"]:
@@ -188,7 +214,7 @@ class Copy:
                 raise CopyError(
                     f"{path} missing or of another size than in {MARKER}", f"{entry['size']} bytes", "remove the folder and copy again, or use another revision"
                 )
-        return {"result": "unchanged", **summary(known)}
+        return {"result": "unchanged", **summary(known), **describe(self.target)}
 
     def _journal(self, wanted: list[Remote]) -> dict[str, Copied]:
         """Files of an interrupted run that are still right: same version at the source, same size and SHA-256 here."""
@@ -266,24 +292,31 @@ class Copy:
         listed = [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files]
         marker = {
             "source": self.url,
-            "digest": hashlib.sha256("".join(f"{f['sha256']}  {f['path']}\n" for f in listed).encode()).hexdigest(),
+            "digest": digest_of(listed),
             "completed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "files": listed,
         }
-        for leftover in [*self.partial.rglob("*.part"), self.partial / JOURNAL, self.partial / ".lock"]:
-            leftover.unlink(missing_ok=True)
+        # Also what an interrupted run copied and the source has no more: a server would load a stray safetensors file with the others.
+        kept = {self.partial / f.path for f in files}
+        for leftover in [p for p in self.partial.rglob("*") if p.is_file() and p not in kept]:
+            leftover.unlink()
         path = self.partial / MARKER
         with path.open("w") as stream:
             json.dump(marker, stream, indent=1)
             stream.flush()
             os.fsync(stream.fileno())
         self.partial.rename(self.target)
-        return {"result": "copied", **summary(marker)}
+        return {"result": "copied", **summary(marker), **describe(self.target)}
 
 
 def digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of(files: list[dict[str, str]]) -> str:
+    """One SHA-256 for all files of a marker, as `sha256sum` would list them."""
+    return hashlib.sha256("".join(f"{f['sha256']}  {f['path']}\n" for f in files).encode()).hexdigest()
 
 
 def summary(marker: dict) -> dict[str, object]:
@@ -318,10 +351,12 @@ def main(arguments: list[str]) -> int:
             "fix": "check the source, its region and the pod's rights",
         }
         code = 3
-    text = json.dumps(result)
+    text = json.dumps(result, separators=(",", ":"))
+    if len(text) > MESSAGE_BYTES:
+        text = json.dumps({key: value for key, value in result.items() if key != "config"}, separators=(",", ":"))
     say(text)
     if Path("/dev/termination-log").exists():
-        Path("/dev/termination-log").write_text(text[:4096])
+        Path("/dev/termination-log").write_text(text[:MESSAGE_BYTES])
     return code
 
 

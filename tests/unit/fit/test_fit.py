@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.llmops.eks.plugins.module_utils import _fit, _fit_fix
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, v2_runner, version
+from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import Stage, weight_bytes
 
 LLAMA = _fit.ModelDescription.from_table("meta-llama/Llama-3.1-8B-Instruct")
 A10G, H100, T4, L40S = (_fit.find_gpu(name) for name in ("A10G", "H100", "T4", "L40S"))
@@ -43,7 +44,8 @@ def test_the_verdict_follows_the_margin(margin, verdict):
 @pytest.mark.parametrize(
     ("model", "gpu", "settings", "check"),
     [
-        (LLAMA, T4, {"max_model_len": 2048}, "dtype"),
+        (LLAMA, T4, {"max_model_len": 2048, "dtype": "bfloat16"}, "dtype"),
+        (_fit.ModelDescription.from_table("google/gemma-3-4b-it"), T4, {"max_model_len": 2048}, "dtype"),
         (LLAMA, A10G, {"tensor_parallel": 3, "max_model_len": 2048}, "tensor_parallel"),
         (LLAMA, H100, {"max_model_len": 200_000}, "max_model_len"),
         (LLAMA, H100, {"pipeline_parallel": 40, "max_model_len": 2048}, "pipeline_parallel"),
@@ -164,6 +166,59 @@ def test_the_image_encoder_counts_when_few_sequences_run():
     assert with_images.limiting.gib("activation") > without.limiting.gib("activation") + 0.5
 
 
+def test_the_encoders_peak_is_what_lives_in_one_of_its_layers():
+    model = _fit.ModelDescription.from_table("Qwen/Qwen3.5-9B")
+    fit = estimate(model, L40S, max_model_len=32768, max_num_seqs=8)
+    patches, hidden, inner = 65536, 1152, 4304  # the largest image; the encoder's widths
+    # pixels, four hidden states, the MLP's two inner tensors
+    expected = patches * (1536 + 4 * hidden + 2 * inner) * 2 / 2**30 + 0.04
+    assert fit.limiting.gib("activation") == pytest.approx(expected, rel=1e-6)
+
+
+def test_tensor_parallelism_splits_the_encoders_layers_only():
+    model = _fit.ModelDescription.from_table("google/gemma-3-27b-it")
+    vision = model.vision
+    whole, half = (weight_bytes(model, tp, Stage(model.layers, True, True), "bfloat16")["vision"] for tp in (1, 2))
+    assert whole == 2 * vision.parameters
+    assert whole - half == pytest.approx(vision.block_parameters)  # half of them, two bytes each
+    tensors = {
+        "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight": ("BF16", (4304, 1152)),
+        "vision_tower.vision_model.encoder.layers.0.layer_norm1.weight": ("BF16", (1152,)),
+        "multi_modal_projector.mm_input_projection_weight": ("BF16", (1152, 5376)),
+    }
+    parts = weight_bytes(replace(model, tensors=tensors), 2, Stage(model.layers, True, True), "bfloat16")
+    assert parts["vision"] == 4304 * 1152 + 2 * 1152 + 2 * 1152 * 5376
+
+
+def test_deepstack_features_have_buffers():
+    model = _fit.ModelDescription.from_table("Qwen/Qwen3-VL-8B-Instruct")
+    fit = estimate(model, L40S, max_model_len=8192, max_num_seqs=64)
+    assert fit.limiting.gib("deepstack") == pytest.approx(3 * 2048 * 4096 * 2 / 2**30)
+
+
+def test_kernels_of_a_gated_delta_net_are_tuned_at_every_start():
+    def tuned(name, cold):
+        fit = estimate(_fit.ModelDescription.from_table(name), H100, max_model_len=4096, max_num_seqs=1, cold_compile=cold)
+        return "tuning kernels" in next(term.why for term in fit.terms if term.name == "activation")
+
+    assert [tuned("Qwen/Qwen3-Next-80B-A3B-Instruct", cold) for cold in (True, False)] == [True, True]
+    assert [tuned("Qwen/Qwen3-8B", cold) for cold in (True, False)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "version_", "factor"),
+    [
+        ("Qwen/Qwen3-VL-8B-Instruct", "0.31.0", 4),
+        ("Qwen/Qwen3-VL-8B-Instruct", "0.32.0", 1),
+        ("Qwen/Qwen3-8B", "0.31.0", 1),
+    ],
+)
+def test_rotary_tables_have_room_for_a_video(name, version_, factor):
+    model = _fit.ModelDescription.from_table(name)
+    weights = [estimate(m, H100, max_model_len=4096, vllm_version=version_).weights_gib for m in (model, replace(model, rotary_elements=0))]
+    assert weights[0] - weights[1] == pytest.approx(factor * model.max_model_len * 128 * 2 / 2**30)
+
+
 def test_stages_of_a_pipeline_are_summed_apart():
     fit = estimate(gpu=H100, pipeline_parallel=2, max_model_len=8192, vllm_version="0.19.0")
     first, last = fit.stages
@@ -184,8 +239,15 @@ def test_host_memory_and_shm():
     one, four = estimate(max_model_len=8192).host, estimate(tensor_parallel=4, max_model_len=8192).host
     assert (one.request_gib, one.limit_gib, one.shm_mib) == (6, 6, 1024)
     assert four.shm_mib == 2 * (160 + 4 * 240)
-    volume = _fit.estimate(LLAMA, A10G, _fit.Engine(max_model_len=8192), network_volume=True).host
+    volume = _fit.estimate(LLAMA, A10G, _fit.Engine(max_model_len=8192), weights="volume").host
     assert volume.limit_gib == 23  # 6 + 15.0 / 0.9
+    stream = _fit.estimate(LLAMA, A10G, _fit.Engine(max_model_len=8192), weights="stream").host
+    assert (stream.request_gib, stream.limit_gib, stream.stream_gib) == (10, 10, 4)
+
+
+def test_a_gpu_without_bfloat16_is_used_with_float16_unless_told_otherwise():
+    assert estimate(gpu=T4, max_model_len=2048).engine.dtype == "float16"
+    assert estimate(gpu=A10G, max_model_len=2048).engine.dtype == "bfloat16"
 
 
 def test_too_little_outside_the_budget_is_tight_with_the_share_that_would_do():

@@ -2,11 +2,19 @@
 """config.json to layers, bytes to tokens: against figures that vLLM logged or its formulas worked out by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from ansible_collections.llmops.eks.plugins.module_utils import _data, _fit
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, version
-from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import Stage, checkpoint_formula_bytes, parameters, stages, weight_bytes
+from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import (
+    Stage,
+    checkpoint_formula_bytes,
+    expert_padding,
+    parameters,
+    stages,
+    weight_bytes,
+)
 
 GIB = 2**30
 
@@ -84,9 +92,34 @@ def test_a_hybrid_model_grows_its_block_to_hold_a_state():
 
 def test_prefix_caching_costs_a_hybrid_model_a_second_state():
     model = table("Qwen/Qwen3.5-9B")
-    on, off = (pool(model, prefix_caching=value)[0].blocks_per_request(8192) for value in (True, False))
+    on, off = (pool(model, "L4", prefix_caching=value)[0].blocks_per_request(8192) for value in (True, False))
     assert on - off == 3  # three groups of linear layers
     assert [pool(model, vllm_version=number)[1].prefix_caching for number in ("0.27.0", "0.28.0")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "version_", "gpu", "states", "block"),
+    [
+        ("Qwen/Qwen3.5-9B", "0.33.0", "H100", 3, 576),  # FlashInfer's kernels export checkpoints, on blocks of 64
+        ("Qwen/Qwen3.5-9B", "0.33.0", "RTX PRO 6000", 3, 576),
+        ("Qwen/Qwen3.5-9B", "0.33.0", "L40S", 2, 528),  # Triton's kernels do not
+        ("Qwen/Qwen3.5-9B", "0.32.0", "H100", 2, 528),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "0.32.0", "L40S", 3, None),  # Mamba-2 does since 0.32
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "0.31.0", "L40S", 2, None),
+    ],
+)
+def test_a_checkpoint_of_the_prefix_cache_is_one_more_state(name, version_, gpu, states, block):
+    layout, engine, _ = pool(table(name), gpu, vllm_version=version_)
+    assert (engine.prefix_caching, engine.linear_states) == (True, states)
+    assert block in (None, layout.groups[0].block_tokens)
+    assert pool(table(name), gpu, vllm_version=version_, prefix_caching=False)[1].linear_states == 1
+
+
+def test_a_pipeline_keeps_more_batches_in_flight():
+    model = table("google/gemma-3-12b-it")
+    held = [pool(model, vllm_version="0.33.0", pipeline_parallel=stages)[0].request.in_flight_tokens // 8192 for stages in (1, 2, 4)]
+    assert held == [2, 3, 5]
+    assert pool(model, vllm_version="0.19.0", pipeline_parallel=4)[0].request.in_flight_tokens == 8192
 
 
 def test_chunked_attention_is_full_attention_before_its_hybrid_groups():
@@ -164,6 +197,15 @@ def test_quantisation_is_read_from_the_config(settings, expected):
 def test_an_unknown_quantisation_makes_the_model_unknown():
     config = {**_data.load("model_configs")["models"]["meta-llama/Llama-3.1-8B-Instruct"], "quantization_config": {"quant_method": "hqq"}}
     assert "hqq" in _fit.ModelDescription.from_config(config).unknown[0]
+
+
+def test_biases_of_experts_are_float32_where_triton_runs_them():
+    model = table("openai/gpt-oss-120b")
+    whole = Stage(model.layers, True, True)
+    without = replace(model, experts=replace(model.experts, bias=False))
+    for padding, width, columns, size in ((expert_padding(False), 3072, 2880, 4), (expert_padding(True), 2944, 3072, 2)):
+        more = weight_bytes(model, 1, whole, "bfloat16", padding)["layers"] - weight_bytes(without, 1, whole, "bfloat16", padding)["layers"]
+        assert more == pytest.approx(36 * 128 * (2 * width + columns) * size, rel=1e-6)
 
 
 def test_a_multimodal_config_is_read_from_its_text_part():

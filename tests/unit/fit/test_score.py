@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import parameters
 
 ROOT = Path(__file__).resolve().parents[3]
 OWN_OR_COLLECTED = [
@@ -18,6 +19,8 @@ OWN_OR_COLLECTED = [
     ),
 ]
 SCORE = ROOT / "tests" / "fit" / "score.py"
+sys.path.insert(0, str(SCORE.parent))
+import score  # noqa: E402
 
 
 def run(points, *options):
@@ -62,6 +65,93 @@ def test_points_it_has_never_seen_are_named_not_fatal(tmp_path):
     assert result["rows"][1]["verdict"] == "NO"
     text = run(path)
     assert "skipped c: nobody/novel-7b" in text
+
+
+FULL = {
+    "id": "x",
+    "model": "Qwen/Qwen3-8B",
+    "gpu": "L4-24GB",
+    "gpu_total_gib": 22.04,
+    "vllm_version": "0.30.0",
+    "max_model_len": 8192,
+    "fits": True,
+    "tp": 1,
+    "pp": 1,
+    "dp": 1,
+    "dcp": 1,
+    "ep": False,
+    "gpu_memory_utilization": 0.9,
+    "max_num_seqs": 64,
+    "max_num_batched_tokens": 2048,
+    "dtype": "bfloat16",
+    "kv_cache_dtype": "auto",
+    "quant": None,
+    "enforce_eager": False,
+    "block_size": 16,
+    "prefix_caching": True,
+    "marlin": None,
+    "speculative_tokens": 0,
+    "cold_compile": True,
+    "language_model_only": False,
+    "weights_gib": 15.27,
+    "available_kv_gib": 2.9,
+    "kv_tokens": 21000,
+    "kv_tokens_kind": "max_concurrency*max_model_len",
+    "max_concurrency": 2.6,
+    "note": "none",
+    "exclude": None,
+    "source": "test",
+    "inferred": [],
+    "derived": [],
+}
+ODD = (None, "", "many", "0.9", "8192", -1, 0, 1e30, True, False, [], {}, float("nan"))
+
+
+def test_no_value_of_any_field_ends_it(tmp_path):
+    """Each field missing, and with values of every kind; each point is scored or named with a reason, and the output is JSON."""
+    points = [{**FULL, "id": f"{key}={value!r}", key: value} for key in FULL if key != "id" for value in ODD]
+    points += [{k: v for k, v in FULL.items() if k != key} | {"id": f"no {key}"} for key in FULL if key != "id"]
+    points += ["text", None, 7, []]
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps(points), encoding="utf-8")
+    result = run(path, "--json")
+    named = {row["id"] for row in result["rows"]} | {item["id"] for item in result["skipped"]}
+    assert len(result["rows"]) + len(result["skipped"]) == len(points)
+    assert {point["id"] for point in points[:-4]} <= named
+    assert all(len(item["reason"]) > 10 for item in result["skipped"])
+    scored = {row["id"] for row in result["rows"]}
+    # What does not decide the sum may be absent; numbers may be text; what decides it is asked for.
+    assert {f"no {key}" for key in ("quant", "tp", "dtype", "fits", "weights_gib", "max_num_seqs", "gpu_total_gib", "note", "kv_tokens")} <= scored
+    assert {"max_model_len='8192'", "gpu_memory_utilization='0.9'", "tp=None", "dtype=''"} <= scored
+    assert not {"no model", "no vllm_version", "no max_model_len", "max_model_len='many'", "vllm_version='many'"} & scored
+    run(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "billions", "bits"),
+    [
+        ("moonshotai/Kimi-K2-Thinking", {"quant": "int4-experts"}, 1026, None),
+        ("hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4", {}, 8, "awq"),  # no quant: the name tells
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a8", {"quant": "w8a8"}, 8, "int8"),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507-FP8", {"quant": "fp8_dynamic"}, 30.5, "fp8"),
+        ("Qwen/Qwen3-32B-FP8", {}, 32.8, "fp8"),
+        ("Qwen/Qwen3-32B", {"quant": "bf16"}, 32.8, None),
+        ("openai/gpt-oss-20b", {}, 20.9, "mxfp4"),
+    ],
+)
+def test_variants_have_the_shapes_of_their_model(name, more, billions, bits):
+    configs = score._data.load("model_configs")["models"]
+    model = score.find_model(name, configs, more)
+    assert parameters(model)[0] / 1e9 == pytest.approx(billions, rel=0.02)
+    if bits:
+        assert model.quantisation == bits
+
+
+def test_versions_newer_than_the_table_are_scored(tmp_path):
+    path = tmp_path / "points.json"
+    versions = ["0.34.0", "v0.40.1rc2", "1.2.0", "0.33.0+cu130", 0.19]
+    path.write_text(json.dumps([{**FULL, "id": str(version), "vllm_version": version} for version in versions]), encoding="utf-8")
+    assert len(run(path, "--json")["rows"]) == len(versions)
 
 
 def test_configs_of_ones_own(tmp_path):

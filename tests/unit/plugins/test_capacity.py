@@ -259,6 +259,14 @@ def test_drivers_lists_every_node_with_provenance():
     ]
 
 
+@pytest.mark.parametrize("info", [{}, {"kubeletVersion": "", "osImage": ""}])
+def test_node_that_has_just_been_registered_says_nothing_yet(info):
+    bare = {"metadata": {"name": "new"}, "spec": {}, "status": {"nodeInfo": info}}
+    made = context([bare, node()], [model()], pools=[node_pool()], classes=[node_class()])
+    assert [row["check"] for row in _capacity.run(made) if row["severity"] == "error"] == []
+    assert {prospect["kubernetes"] for prospect in made.prospects} == {"1.36"}
+
+
 def test_pool_reports_what_is_left():
     (pool,) = _capacity.node_pools(context(pools=[node_pool(limit="4", used="1")]))
     assert pool["left"] == {GPU: 3}

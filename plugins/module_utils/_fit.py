@@ -162,9 +162,10 @@ def kv_layout(model: ModelDescription, engine: Engine) -> _fit_kv.Layout:
     """The KV pool of the largest stage. `engine` with its defaults filled in (_fit_engine.resolve)."""
     constants = version(engine.vllm_version).constants
     batches = constants["in_flight_batches"]
-    if batches > 1 and engine.pipeline_parallel > 1:
-        # config/vllm.py max_concurrent_batches: one a stage, and one more where the second runner schedules ahead.
-        batches = engine.pipeline_parallel + v2_runner(engine, model)
+    if batches > 1:
+        # config/vllm.py max_concurrent_batches: one a stage, and one more that is scheduled ahead; the first runner does not do that in a pipeline.
+        ahead = engine.async_scheduling and (engine.pipeline_parallel == 1 or v2_runner(engine, model))
+        batches = engine.pipeline_parallel + ahead
     request = _fit_kv.Request(
         block_size=engine.block_size,
         in_flight_tokens=engine.max_num_batched_tokens * batches,

@@ -19,7 +19,8 @@ class Engine:
     """vLLM's settings; None means vLLM's default for the version, the GPU and the model.
 
     cold_compile: the first start on a node without torch.compile cache, which gets least KV cache. multimodal=False is --language-model-only.
-    marlin: MXFP4 kernels when known, True Marlin, False Triton. lora_slots and lora_rank are --max-loras and --max-lora-rank.
+    async_scheduling=False is --no-async-scheduling: one batch less in flight. marlin: MXFP4 kernels when known, True Marlin, False Triton.
+    lora_slots and lora_rank are --max-loras and --max-lora-rank.
     draft: a draft model of speculative decoding; mtp: the model's own multi-token prediction layers are loaded.
     Worked out by resolve, never given: linear_states, the states a request keeps in each linear attention layer, and linear_block_step, what the block of
     such a model is a multiple of, in tokens.
@@ -39,6 +40,7 @@ class Engine:
     decode_context_parallel: int = 1
     block_size: int = 16
     prefix_caching: bool | None = None
+    async_scheduling: bool = True
     multimodal: bool = True
     cold_compile: bool = True
     marlin: bool | None = None

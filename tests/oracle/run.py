@@ -31,7 +31,7 @@ from ansible_collections.llmops.eks.plugins.module_utils import _fit  # noqa: E4
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, version  # noqa: E402
 
 KV_GIB = 1
-BLOCK = 128  # vLLM's default on CPUs
+BLOCK = 128  # vLLM's own on CPUs, but for latent attention
 SHARED = {"max_model_len": 4096, "max_num_batched_tokens": 1024, "max_num_seqs": 8}
 SECONDS = 600  # for one case
 LINES = {"tokens": r"KV cache size: ([\d,]+) tokens", "concurrency": r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x"}
@@ -90,7 +90,8 @@ def ours(case: Case) -> dict[str, str]:
         max_model_len=settings["max_model_len"],
         max_num_seqs=settings["max_num_seqs"],
         max_num_batched_tokens=settings["max_num_batched_tokens"],
-        block_size=BLOCK,
+        block_size=16 if "mla" in {kind.kind for kind in model.attention} else BLOCK,
+        async_scheduling=False,  # platforms/cpu.py
         prefix_caching=settings.get("enable_prefix_caching"),
     )
     engine = resolve(engine, model, _fit.Gpu("CPU", 16.0))

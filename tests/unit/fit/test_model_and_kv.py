@@ -120,6 +120,7 @@ def test_a_pipeline_keeps_more_batches_in_flight():
     held = [pool(model, vllm_version="0.33.0", pipeline_parallel=stages)[0].request.in_flight_tokens // 8192 for stages in (1, 2, 4)]
     assert held == [2, 3, 5]
     assert pool(model, vllm_version="0.19.0", pipeline_parallel=4)[0].request.in_flight_tokens == 8192
+    assert pool(model, vllm_version="0.33.0", async_scheduling=False)[0].request.in_flight_tokens == 8192
 
 
 def test_chunked_attention_is_full_attention_before_its_hybrid_groups():

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from ._capacity_context import Context
+from ._capacity_shortage import Rows, names
 from ._capacity_spot import spot_sets
 from ._problems import problem
 
-Rows = list[dict[str, str]]
 # AWS names no threshold: 10 is "highly likely to succeed", 1 "not likely". Up to this score a replica may wait for hours.
 LOW_SCORE = 3
 
@@ -101,7 +101,7 @@ def check_spot(context: Context) -> Rows:
         score = (account.spot_scores or {}).get(wish.types)
         if score is not None and score <= LOW_SCORE:
             rows.append(
-                problem("spot_score", f"model{'s' if len(wish.models) > 1 else ''} {', '.join(wish.models)}",
+                problem("spot_score", names("model", wish.models),
                         f"spot placement score {score} of 10 for {', '.join(wish.types)} in {account.region}", f"more than {LOW_SCORE}",
                         "allow more instance types or zones" + ("" if wish.on_demand else ", or on-demand beside spot"),
                         "info" if wish.on_demand else "warning")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,11 +28,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Denial:
-    """Why not. `key` is the same for nodes that lack the same thing; `needed` and `fix` are functions of how many nodes lack it."""
+    """Why not. `key` is the same for nodes that lack the same thing, `unit` how much of it one takes; `needed` and `fix` are functions of the sum."""
 
     check: str
     key: str
     found: str
+    unit: int
     needed: Callable[[int], str]
     fix: Callable[[int], str]
 
@@ -79,8 +79,8 @@ class Market:
         if offered is not None and not places:
             where = f"offered in {_list(offered)}" if offered else f"not offered in {account.region}"
             return Denial(
-                "offering", f"{ask.launcher} {ask.instance_type}", f"{ask.instance_type} {where}; {ask.launcher} may use {_list(allowed)}",
-                lambda _n: f"a zone that both has {ask.instance_type} and is open to {ask.launcher}",
+                "offering", f"{ask.launcher} {ask.instance_type}", f"{ask.instance_type} {where}; {ask.launcher} may use {_list(allowed)}", 1,
+                lambda _n: f"a zone that both has it and is open to {ask.launcher}",
                 lambda _n: (f"add a subnet in {_list(offered, ' or ')}" if offered else "use another region") + ", or allow another instance type",
             )  # fmt: skip
         if subnets is not None:
@@ -89,8 +89,8 @@ class Market:
             if inside and not roomy:
                 left = ", ".join(f"{subnet.id} in {subnet.zone} {self.addresses[subnet.id]}" for subnet in inside)
                 return Denial(
-                    "subnet_addresses", "addresses", f"free addresses left: {left}",
-                    lambda n: f"{ADDRESSES * n} for {n} more node(s): the VPC CNI takes {ADDRESSES - 1} or more a node, and the node one",
+                    "subnet_addresses", "addresses", f"free addresses left: {left}", ADDRESSES,
+                    lambda n: f"{n} (the VPC CNI takes {ADDRESSES - 1} or more for a node, and the node one)",
                     lambda _n: "free addresses, or add a larger subnet with the same tag",
                 )  # fmt: skip
             return roomy
@@ -108,10 +108,10 @@ class Market:
         if inside:
             self.addresses[max(inside, key=lambda subnet: self.addresses[subnet.id]).id] -= ADDRESSES
 
-    def _held(self, ask: Ask, places: frozenset[str] | None, states: Iterable[str] = ("active",)) -> list[Reservation]:
+    def _held(self, ask: Ask, places: frozenset[str] | None) -> list[Reservation]:
         return [
             held for held in self.account.reservations or ()
-            if held.instance_type == ask.instance_type and held.state in states and (places is None or held.zone in places)
+            if held.instance_type == ask.instance_type and held.state == "active" and (places is None or held.zone in places)
         ]  # fmt: skip
 
     def _reserve(self, ask: Ask, places: frozenset[str] | None) -> Denial | None:
@@ -127,8 +127,8 @@ class Market:
         if block is None:
             terms = "selects none" if not ask.reservation_terms else "selects none of this type that exists here"
             return Denial(
-                "reservation", f"{ask.launcher} {ask.instance_type}", f"{ask.launcher} buys reserved capacity and {terms}",
-                lambda n: f"a capacity reservation or block of {n} {ask.instance_type}",
+                "reservation", f"{ask.launcher} {ask.instance_type}", f"{ask.launcher} buys reserved capacity and {terms}", 1,
+                lambda _n: "a capacity reservation or block",
                 lambda _n: "set capacityReservationSelectorTerms of the EC2NodeClass (capacity_reservation_id of a node group) to one that exists",
             )  # fmt: skip
         return self._unusable(ask, block, places)
@@ -148,7 +148,7 @@ class Market:
         elif held.state == "expired" or (held.end and held.end <= self.account.now):
             found = f"{held.name} of {ask.instance_type} ended" + (f" at {held.end:%Y-%m-%d %H:%M} UTC" if held.end else "")
             fix = "buy a new block (aws ec2 describe-capacity-block-offerings) or allow on-demand capacity"
-        return Denial(check, key, found, lambda n: f"{n} {ask.instance_type} of it available now", lambda _n: fix)
+        return Denial(check, key, found, 1, lambda _n: "one that is available now", lambda _n: fix)
 
     def _buy(self, ask: Ask, market: str, places: frozenset[str] | None) -> Denial | None:
         if market == ON_DEMAND:
@@ -162,21 +162,18 @@ class Market:
             return None
         taken = self.taken.get(quota.kind.code, 0)
         if vcpu > quota.granted - (quota.used or 0) - taken:
-            return _over(quota, taken, vcpu, ask.instance_type, self.account.name)
+            return _over(quota, taken, vcpu, self.account.name)
         self.taken[quota.kind.code] = taken + vcpu
         return None
 
 
-def _over(quota: Quota, taken: int, vcpu: int, instance_type: str, account: str) -> Denial:
+def _over(quota: Quota, taken: int, vcpu: int, account: str) -> Denial:
     kind, held = quota.kind, (quota.used or 0) + taken
 
-    def target(nodes: int) -> int:
-        return math.ceil(held + nodes * vcpu)
-
-    def fix(nodes: int) -> str:
-        if quota.pending is not None and quota.pending >= target(nodes):
+    def fix(more: int) -> str:
+        if quota.pending is not None and quota.pending >= held + more:
             return f"wait for AWS to grant the request for {quota.pending:g} that is open, then run again"
-        ask = f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {kind.code} --desired-value {target(nodes)}"
+        ask = f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {kind.code} --desired-value {held + more}"
         return ask + (f" (the request for {quota.pending:g} that is open is not enough)" if quota.pending is not None else "")
 
     used = "use not known" if quota.used is None else f"{quota.used} in use"
@@ -184,7 +181,7 @@ def _over(quota: Quota, taken: int, vcpu: int, instance_type: str, account: str)
     default = ", AWS' default" if quota.default else ""
     return Denial(
         "quota", kind.code, f"{quota.granted:g} vCPUs granted as '{kind.name}' ({kind.code}{default}) in {account}, {used}{own}",
-        lambda nodes: f"{nodes * vcpu} more for {nodes} {instance_type}, {target(nodes)} in all", fix,
+        vcpu, lambda more: f"{more} more ({held + more} in all)", fix,
     )  # fmt: skip
 
 

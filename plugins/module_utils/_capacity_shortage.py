@@ -45,13 +45,18 @@ def check_capacity(context: Context) -> Rows:
                 refusals.setdefault((placed.denial.key, severity), []).append((name, placed, missing, nodes_for(wanted, placed.node, missing)))
             else:
                 rows.append(_shortage(context, room, wanted, bound, target, missing, severity))
-    rows += [_group_row(name, refused, nodes) for name, (refused, nodes) in room.group_refusals.items()]
+    rows += [_denied([refusal], f"node group {name}", "", "error") for name, refusal in room.group_refusals.items()]
     rows += [_refusal_row(found, severity) for (_key, severity), found in refusals.items()]
     # Spot was tried and on-demand taken: Karpenter itself does not fall back when the spot quota is used up (karpenter-provider-aws #5789).
     for denial in room.market.spot_denied.values():
         rows.append(
             problem(
-                denial.check, "spot nodes", denial.found, denial.needed(1), f"{denial.fix(1)}; or take spot out of the NodePool's capacity types", "warning"
+                denial.check,
+                "spot nodes",
+                denial.found,
+                denial.needed(denial.unit),
+                f"{denial.fix(denial.unit)}; or take spot out of the NodePool's capacity types",
+                "warning",
             )
         )
     return rows
@@ -59,22 +64,23 @@ def check_capacity(context: Context) -> Rows:
 
 def _refusal_row(found: Sequence[tuple[str, Refused, int, int]], severity: str) -> dict[str, str]:
     """One row for all models that lack the same thing of AWS."""
-    denial, nodes, replicas = found[0][1].denial, sum(row[3] for row in found), sum(row[2] for row in found)
-    return _denied(found[0][1], names("model", (row[0] for row in found)), nodes, f"{denial.needed(nodes)}, so that {replicas} more replica(s) start", severity)
+    replicas = sum(missing for _name, _refused, missing, _nodes in found)
+    subject = names("model", (name for name, _refused, _missing, _nodes in found))
+    return _denied([(refused, nodes) for _name, refused, _missing, nodes in found], subject, f", so that {replicas} more replica(s) start", severity)
 
 
-def _group_row(name: str, refused: Refused, nodes: int) -> dict[str, str]:
-    return _denied(refused, f"node group {name}", nodes, refused.denial.needed(nodes), "error")
-
-
-def _denied(refused: Refused, subject: str, nodes: int, needed: str, severity: str) -> dict[str, str]:
-    reasons = (refused.denial, *refused.others)
+def _denied(found: Sequence[tuple[Refused, int]], subject: str, purpose: str, severity: str) -> dict[str, str]:
+    """A row of what AWS refuses: (refusal, nodes) that all lack the same thing, which the first one words."""
+    first, kinds = found[0][0], {}
+    for refused, nodes in found:
+        kinds[refused.node["instance_type"]] = kinds.get(refused.node["instance_type"], 0) + nodes
+    amount, reasons = sum(refused.denial.unit * nodes for refused, nodes in found), (first.denial, *first.others)
     return problem(
-        refused.denial.check,
+        first.denial.check,
         subject,
         "; and ".join(reason.found for reason in reasons),
-        needed,
-        "; or ".join(reason.fix(nodes) for reason in reasons),
+        f"{first.denial.needed(amount)} for {', '.join(f'{nodes} {name}' for name, nodes in kinds.items())}{purpose}",
+        "; or ".join([first.denial.fix(amount), *(reason.fix(reason.unit * found[0][1]) for reason in first.others)]),
         severity,
     )
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime as dt
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +27,7 @@ from gpu_objects import GPU, gfd, model, node, node_class, node_pool
 from sandbox import build
 from sandbox.aws.running import RunningAws, running_aws
 
+ROOT = Path(__file__).resolve().parents[2]
 G_ON_DEMAND, G_SPOT = "L-DB2E81BA", "L-3819A6DF"
 USER = "gpu-check-partly"  # may list everything but NodePools
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
@@ -154,7 +159,7 @@ def full(aws: RunningAws) -> None:
 
 
 PLANNED = (pool(), klass())
-RESERVED = (pool("p5.48xlarge", markets=("reserved",)), klass(capacityReservationSelectorTerms=[{"id": "cr-0123456789abcdef0"}]))
+RESERVED = (pool("p5.48xlarge", markets=("reserved",), limit="8"), klass(capacityReservationSelectorTerms=[{"id": "cr-0123456789abcdef0"}]))
 MIG = {"gpu_product": "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "gpu_count": "56"}
 SLICED = {"gpu_replicas": "4", "gpu_sharing-strategy": "time-slicing"}
 
@@ -177,11 +182,11 @@ class Situation:
 SITUATIONS = {
     "all well on an empty cluster": Situation(None, planned=PLANNED),
     "quota 0": Situation(
-        ("quota", "error", "model m", ["0 vCPUs", G_ON_DEMAND], ["4 more for 1 g5.xlarge"], ["--desired-value 4"]),
+        ("quota", "error", "model m", ["0 vCPUs", G_ON_DEMAND], ["4 more (4 in all) for 1 g5.xlarge"], ["--desired-value 4"]),
         planned=PLANNED, aws=lambda aws: aws.control.quota(G_ON_DEMAND, 0),
     ),
     "quota partly used": Situation(
-        ("quota", "error", "model m", ["98 vCPUs", "96 in use"], ["100 in all"], ["--desired-value 100"]), planned=PLANNED, aws=partly_used,
+        ("quota", "error", "model m", ["98 vCPUs", "96 in use"], ["4 more (100 in all)"], ["--desired-value 100"]), planned=PLANNED, aws=partly_used,
     ),
     "raise pending": Situation(
         ("quota", "error", "model m", ["0 vCPUs", "default"], ["4 more"], ["wait for AWS to grant the request for 64"]),
@@ -192,7 +197,7 @@ SITUATIONS = {
         planned=PLANNED, aws=withdrawn,
     ),
     "subnets full": Situation(
-        ("subnet_addresses", "error", "model m", ["us-east-1a 5"], ["16 for 1 more node"], ["larger subnet"]), planned=PLANNED, aws=full,
+        ("subnet_addresses", "error", "model m", ["us-east-1a 5"], ["16 (the VPC CNI"], ["larger subnet"]), planned=PLANNED, aws=full,
     ),
     "no tagged subnet": Situation(
         ("subnets", "error", "subnets of account 123456789012, us-east-1", ["none"], ["team=nobody"], ["tag"]),
@@ -400,3 +405,23 @@ def test_a_profile_that_does_not_exist_is_a_failure(run):
     result = run("gpu_capacity_check", models=[model()], profile="nobody", access_key="", secret_key="")
     assert result["failed"] is True
     assert "profile" in result["msg"]
+
+
+@pytest.mark.parametrize("playbook", [("site.yml", "--tags", "check"), ("site.yml",), ("playbooks/check.yml",)])
+def test_the_playbooks_stop_before_the_first_write(playbook, run, aws, control_plane, tmp_path):
+    """An empty cluster is no error, the missing quota is one: the pools that the run would make are known to the check."""
+    aws.control.quota(G_ON_DEMAND, 0)
+    written = aws.control.writes()
+    mark = control_plane.audit_log.stat().st_size if control_plane.audit_log else 0
+    models = [{"name": "m", "source": "s3://llm-weights/llama-3.1-8b/", "weights": {"size_gib": 15}, "gpu_names": ["a10g"]}]
+    variables = {"llm_models": models, "llm_cluster_name": "demo", "llm_region": aws.region, "llm_kubeconfig": str(control_plane.kubeconfig)}
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(tmp_path), "ANSIBLE_NOCOLOR": "1"}
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", *playbook, "-e", json.dumps(variables)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "1 problem(s) with GPU nodes; nothing was written." in done.stdout, done.stdout[-3000:]
+    assert "model m: found 0 vCPUs granted" in done.stdout
+    assert aws.control.writes() == written
+    if run.audit_log:
+        run.mark = mark
+        assert run.writes() == []

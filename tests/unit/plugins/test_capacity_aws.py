@@ -73,23 +73,23 @@ SITUATIONS = {
     "all well": ([model()], [pool(), klass()], account(), None),
     "quota never granted": (
         [model()], [pool(), klass()], account(quotas=(quota(granted=0.0, default=True),)),
-        ("quota", "error", "model m", ["0 vCPUs", "L-DB2E81BA", "default", "111122223333, us-east-1"], ["4 more for 1 g5.xlarge"], ["--desired-value 4"]),
+        ("quota", "error", "model m", ["0 vCPUs", "L-DB2E81BA", "default", "111122223333, us-east-1"], ["4 more (4 in all) for"], ["--desired-value 4"]),
     ),
     "quota used up by others": (
         [model()], [pool(), klass()], account(quotas=(quota(granted=98.0, used=96),)),
-        ("quota", "error", "model m", ["98 vCPUs", "96 in use"], ["100 in all"], ["--desired-value 100"]),
+        ("quota", "error", "model m", ["98 vCPUs", "96 in use"], ["4 more (100 in all)"], ["--desired-value 100"]),
     ),
     "quota for one of two models": (
         [model("a"), model("b")], [pool(), klass()], account(quotas=(quota(granted=7.0),)),
-        ("quota", "error", "model b", ["4 for other nodes of this run"], ["4 more for 1 g5.xlarge, 8 in all"], ["--desired-value 8"]),
+        ("quota", "error", "model b", ["4 for other nodes of this run"], ["4 more (8 in all) for 1 g5.xlarge"], ["--desired-value 8"]),
     ),
     "quota for neither of two models": (
         [model("a"), model("b")], [pool(), klass()], account(quotas=(quota(granted=0.0),)),
-        ("quota", "error", "models a, b", ["0 vCPUs"], ["8 more for 2 g5.xlarge", "2 more replica(s)"], ["--desired-value 8"]),
+        ("quota", "error", "models a, b", ["0 vCPUs"], ["8 more (8 in all) for 2 g5.xlarge", "2 more replica(s)"], ["--desired-value 8"]),
     ),
     "quota for the first, not for the largest number": (
         [model(replicas={"min": 1, "max": 4, "first": 1})], [pool(), klass()], account(quotas=(quota(granted=8.0),)),
-        ("quota", "warning", "model m", ["8 vCPUs"], ["8 more for 2 g5.xlarge, 16 in all", "2 more replica(s)"], ["--desired-value 16"]),
+        ("quota", "warning", "model m", ["8 vCPUs"], ["8 more (16 in all) for 2 g5.xlarge", "2 more replica(s)"], ["--desired-value 16"]),
     ),
     "a raise is pending": (
         [model()], [pool(), klass()], account(quotas=(quota(granted=0.0, pending=64.0),)),
@@ -98,6 +98,10 @@ SITUATIONS = {
     "a raise that is pending is too small": (
         [model(replicas={"min": 2, "max": 2})], [pool(), klass()], account(quotas=(quota(granted=0.0, pending=4.0),)),
         ("quota", "error", "model m", ["0 vCPUs"], ["8 more"], ["--desired-value 8", "request for 4 that is open is not enough"]),
+    ),
+    "different types of one quota": (
+        [model("a"), model("b", 4, ("g5.12xlarge",))], [pool("g5.xlarge", "g5.12xlarge"), klass()], account(quotas=(quota(granted=0.0),)),
+        ("quota", "error", "models a, b", ["0 vCPUs"], ["52 more (52 in all) for 1 g5.12xlarge, 1 g5.xlarge"], ["--desired-value 52"]),
     ),
     "another family has quota": (
         [model(instance_types=("g5.xlarge", "p5.48xlarge"))], [pool("g5.xlarge", "p5.48xlarge"), klass()], account(quotas=(quota(granted=0.0), quota(P))), None,
@@ -125,11 +129,11 @@ SITUATIONS = {
     ),
     "subnets full": (
         [model()], [pool(), klass()], account(subnets=subnets(15, 3)),
-        ("subnet_addresses", "error", "model m", ["subnet-a in us-east-1a 15"], ["16 for 1 more node"], ["larger subnet"]),
+        ("subnet_addresses", "error", "model m", ["subnet-a in us-east-1a 15"], ["16 (the VPC CNI", "for 1 g5.xlarge"], ["larger subnet"]),
     ),
     "addresses for the first node only": (
         [model(replicas={"min": 2, "max": 2})], [pool(), klass()], account(subnets=subnets(31, 3)),
-        ("subnet_addresses", "error", "model m", ["subnet-a in us-east-1a 15"], ["1 more node"], ["larger subnet"]),
+        ("subnet_addresses", "error", "model m", ["subnet-a in us-east-1a 15"], ["for 1 g5.xlarge"], ["larger subnet"]),
     ),
     "no subnet with the tag": (
         [model()], [pool(), klass()], account(subnets=()),
@@ -141,7 +145,7 @@ SITUATIONS = {
     ),
     "capacity block in the future": (
         [BIG], [pool("p5.48xlarge", markets=("reserved",)), RESERVED_CLASS], account(reservations=(block("scheduled", 2, 9),)),
-        ("capacity_block", "error", "model m", ["capacity block cr-1", "starts at 2026-11-28 08:00"], ["1 p5.48xlarge of it"], ["run again"]),
+        ("capacity_block", "error", "model m", ["capacity block cr-1", "starts at 2026-11-28 08:00"], ["now for 1 p5.48xlarge"], ["run again"]),
     ),
     "capacity block over": (
         [BIG], [pool("p5.48xlarge", markets=("reserved",)), RESERVED_CLASS], account(reservations=(block("expired", -9, -2),)),
@@ -232,7 +236,11 @@ def test_situation_gives_its_one_row(name):
     ("group", "aws", "expected"),
     [
         ({}, account(), None),
-        ({}, account(quotas=(quota(granted=4.0),)), ("quota", "error", "node group base", ["4 vCPUs"], ["4 more for 1 g5.xlarge"], ["--desired-value 8"])),
+        (
+            {},
+            account(quotas=(quota(granted=4.0),)),
+            ("quota", "error", "node group base", ["4 vCPUs"], ["4 more (8 in all) for 1 g5.xlarge"], ["--desired-value 8"]),
+        ),
         ({"instance_types": ["g6.xlarge", "g5.xlarge"]}, account(offered={"g6.xlarge": frozenset(), "g5.xlarge": frozenset(ZONES)}), None),
         (
             {"capacity_type": "CAPACITY_BLOCK", "instance_types": ["p5.48xlarge"], "desired_size": 1, "capacity_reservation_id": "cr-1"},

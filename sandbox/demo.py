@@ -24,7 +24,7 @@ from .settings import ROOT, Settings, state_directory
 from .standins.control import Control
 
 SCALED, NAMESPACE = "llama-3-1-8b", "llm-serving"
-LOAD = 100  # requests in flight: with one spare replica of 38 this wants all four replicas
+LOAD = 100  # requests in flight: several times what one replica is to carry, so with a spare one this wants all four
 GPU_NODES = "karpenter.sh/nodepool"
 UP_SECONDS, DOWN_SECONDS = 120, 150
 QUIET_SECONDS = 15.0  # after so long without a line a step says how far the cluster is

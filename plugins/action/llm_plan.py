@@ -27,6 +27,8 @@ ARGUMENTS = {
     **_kube.AUTH_ARG_SPEC,
     **_aws.AUTH_ARG_SPEC,
 }
+# Networks without a way to the price list are common, and a dated price is better than a long wait.
+PATIENCE = {"connect_timeout": 3, "read_timeout": 15, "retries": {"total_max_attempts": 2}}
 
 
 class ActionModule(ActionBase):
@@ -60,4 +62,6 @@ class ActionModule(ActionBase):
             except (_kube.KubeError, _kube.ApiError):
                 return None  # a plan needs no cluster; what nobody describes is said to be unknown
 
-        return Readers.of(args, base, volume), Prices.live(args["region"] or "", lambda region: _aws.login({**args, "region": region}))
+        config = {**PATIENCE, **(args["aws_config"] or {})}
+        prices = Prices.live(args["region"] or "", lambda region: _aws.login({**args, "region": region, "aws_config": config}))
+        return Readers.of(args, base, volume), prices

@@ -86,8 +86,8 @@ options:
       config:
         description:
           - What the model is, for a source that cannot be read from where Ansible runs. One of the content of its C(config.json) as a mapping (with
-            C(checkpoint_bytes), the bytes of all tensors, beside it when known), the path of that file or of a folder with it, or the model's name on the
-            Hugging Face hub.
+            C(checkpoint_bytes), the bytes of all tensors, beside it when known), the path of that file or of a folder with it (a relative one starts at the
+            inventory), or the model's name on the Hugging Face hub.
           - Without it the source itself is asked, then the built-in table.
         type: raw
       traffic:

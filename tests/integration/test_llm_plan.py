@@ -127,3 +127,22 @@ def test_it_is_quick(plan):
     started = time.process_time()
     plan(LLAMA, QWEN)
     assert time.process_time() - started < 2
+
+
+def test_no_way_to_aws_is_told_and_the_tables_stand_in(plan, monkeypatch):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_PRICING"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    started = time.monotonic()
+    result = plan({**LLAMA, "config": "meta-llama/Llama-3.1-8B-Instruct"})
+    assert time.monotonic() - started < 30
+    assert "failed" not in result
+    assert [row["check"] for row in result["problems"] if row["severity"] == "warning"] == ["prices", "prices"]
+    assert result["models"][0]["choice"]["price_source"].startswith("on demand: table of ")
+
+
+def test_a_config_beside_the_inventory_is_read(plan, tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    result = plan({**LLAMA, "config": str(tmp_path / "config.json")}, live=True)
+    assert result["failed"]
+    assert [row["check"] for row in result["problems"]] == ["config_incomplete"]
+    assert "hidden_size" in result["problems"][0]["found"]

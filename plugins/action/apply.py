@@ -68,4 +68,10 @@ class ActionModule(ActionBase):
             return {**result, **refused.result, "failed": True, "msg": str(refused), "problems": refused.rows}
         except (_kube.KubeError, _kube.ApiError) as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, **batch.result()}
+        told = batch.result()
+        if self._task.check_mode and not self._task.diff:  # "changed" alone does not say what would come; --diff shows each object
+            for row in told["objects"]:
+                if row["changed"]:
+                    place = f"{row['namespace']}/" if row["namespace"] else ""
+                    self._display.display(f"  would be {row['action']}: {row['kind']} {place}{row['name']}")
+        return {**result, **told}

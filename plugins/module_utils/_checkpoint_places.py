@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import _kube
 from ._checkpoint import Unreadable
 
 try:
@@ -100,7 +102,9 @@ class S3Folder:
         if code == "NoSuchBucket":
             return Unreadable("source_missing", f"no bucket {self.bucket}", "a bucket that exists", "correct the source", "error")
         if code in DENIED:
-            actions = "s3:GetObject" if self.listed else "s3:GetObject and s3:ListBucket"
+            # S3 names the action when it is another one, such as kms:Decrypt.
+            told = re.search(r"perform: ((?!s3:)[\w-]+:\w+)", str(error))
+            actions = told[1] if told else "s3:GetObject" if self.listed else "s3:GetObject and s3:ListBucket"
             fix = f"allow {actions} on {self.bucket}/{self.prefix}* for the identity that runs Ansible, or set config"
             return Unreadable("source_unreadable", f"no permission to read {self.where}", f"the IAM action(s) {actions}", fix)
         text = f"{code}: {error}" if code and code not in str(error) else str(error)
@@ -233,11 +237,15 @@ def copied(cluster: Any, namespace: str, model: Mapping[str, Any]) -> dict[str, 
     """What the Job that copied `model` into its volume said at its end: {config, tensor_bytes, where}, or None. `cluster` is a _kube.Cluster.
 
     The role model_weights leaves a finished Job and its pod as the record of the copy; the pod's termination message is copy_weights.py's result.
-    Raises _kube's errors.
+    Raises Unreadable when the cluster does not answer; the plan needs it for nothing else.
     """
     weights = model.get("weights") or {}
     selector = f"app.kubernetes.io/component=weights,app.kubernetes.io/instance={model['name']}"
-    listed = cluster.get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}) or {}
+    try:
+        listed = cluster.get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}) or {}
+    except (_kube.ApiError, _kube.KubeError) as error:
+        fix = "allow listing pods, or set config"
+        raise Unreadable("source_unreadable", f"no record of a copy ({error})", "the pods of the weights' Jobs", fix, "info") from error
     for pod in sorted(listed.get("items", []), key=lambda pod: pod["metadata"]["creationTimestamp"], reverse=True):
         arguments = [argument for container in pod["spec"]["containers"] for argument in container.get("args", [])]
         if f"--target={weights.get('path')}" not in arguments or f"--source={weights.get('uri')}" not in arguments:

@@ -21,6 +21,7 @@ TERMS = {
     "moe_workspace": "expert workspace",
     "penalty_state": "penalty state",
     "input_embeddings": "input embeddings",
+    "deepstack": "image features",
     "non_torch": "CUDA libraries",
     "cuda_graphs": "CUDA graphs",
     "lora_slots": "LoRA slots",

@@ -159,6 +159,18 @@ def test_experts_keep_a_workspace_since_0_17():
     assert old.limiting.gib("moe_workspace") == 0
 
 
+def test_the_workspace_of_narrow_experts_is_as_wide_as_the_hidden_state():
+    narrow = _fit.ModelDescription.from_table("Qwen/Qwen3-30B-A3B")  # 768 wide, 2,048 hidden
+    fit = estimate(narrow, H100, max_model_len=8192)
+    assert fit.limiting.gib("moe_workspace") == pytest.approx(8192 * 8 * 2 * 2048 * 2 / 2**30)
+
+
+@pytest.mark.parametrize(("gpu", "elements"), [("L40S", 2 * 2880 + 2880), ("H100", 2880), ("B200", 0)])
+def test_mxfp4_kernels_have_buffers_of_their_own(gpu, elements):
+    fit = estimate(_fit.ModelDescription.from_table("openai/gpt-oss-20b"), _fit.find_gpu(gpu), max_model_len=8192, max_num_batched_tokens=2048)
+    assert fit.limiting.gib("moe_workspace") == pytest.approx(2048 * 4 * elements * 2 / 2**30)
+
+
 def test_the_image_encoder_counts_when_few_sequences_run():
     model = _fit.ModelDescription.from_table("Qwen/Qwen3.5-9B")
     with_images, without = (estimate(model, L40S, max_model_len=8192, max_num_seqs=8, multimodal=on) for on in (True, False))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The page in headless Chromium, at the width of a phone and of a desktop. Skipped where no Chromium is installed."""
+"""The page in headless Chromium, at widths from a phone to a desktop. Skipped where no Chromium is installed."""
 
 import html
 import json
@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-WIDTHS = (390, 1280)
+WIDTHS = (320, 390, 840, 980, 1280)  # a phone and a desktop, and on both sides of where the wide tables turn into cards
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # As root there is no sandbox; the rest keeps it from asking the network.
 FLAGS = [
@@ -62,7 +62,7 @@ def measured(planned, render, tmp_path_factory):
     frames = "".join(f'<iframe style="width: {width}px; height: 800px; border: 0" srcdoc="{page}"></iframe>' for width in WIDTHS)
     shell = folder / "shell.html"
     shell.write_text(f'<!doctype html><meta charset="utf-8"><body>{frames}<script>addEventListener("load", () => {{{SCRIPT}}});</script>', encoding="utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1800,900", "--dump-dom", shell.as_uri()]
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=4000,900", "--dump-dom", shell.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     answer = re.search(r'<pre id="measures">(.*?)</pre>', done.stdout, re.DOTALL)
     assert answer, f"chromium measured nothing: {done.stdout[-500:]}{done.stderr[-2000:]}"

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from ansible_collections.llmops.eks.plugins.module_utils import _plan_page
 
 CSS = (Path(__file__).resolve().parents[3] / "playbooks" / "templates" / "plan.css").read_text(encoding="utf-8")
 HOSTILE = "\"'><script>alert(1)</script><b onclick=x>&{{ 1 + 1 }}{% if %}"
@@ -111,3 +112,10 @@ def test_an_empty_plan_is_a_page_too(render):
     page = render([])
     assert "No model is to be served." in page
     assert "<table" not in page
+
+
+def test_every_term_of_the_arithmetic_has_a_name():
+    folder = Path(__file__).resolve().parents[3] / "plugins" / "module_utils"
+    made = {name for path in folder.glob("_fit*.py") for name in re.findall(r'Term\("(\w+)"', path.read_text(encoding="utf-8"))}
+    # What lies outside of the budget is no term of the sum.
+    assert made - {"outside"} == set(_plan_page.TERMS)

@@ -343,5 +343,13 @@ def test_the_record_of_a_copy_describes_what_the_hub_cannot():
     assert (found.description.checkpoint_bytes, found.rows) == (SIZE, [])
     assert found.origin == "config.json of the copy in volume m-weights"
     assert cluster.asked == [("/api/v1/namespaces/llm-serving/pods", {"labelSelector": "app.kubernetes.io/component=weights,app.kubernetes.io/instance=m"})]
+
+    class Closed:
+        def get(self, path, query=None):
+            raise places._kube.ApiError("GET", path, 403, {"message": "pods is forbidden"})
+
+    found = find(item("hf://acme/model@v1", weights=volume), Readers(volume=lambda model: places.copied(Closed(), "llm-serving", model)))
+    assert checks(found) == [("source_unreadable", "info"), ("model_unknown", "warning")]
+    assert "pods is forbidden" in found.rows[0]["found"]
     for useless in ("", "not json", json.dumps({"result": "failed"}), json.dumps({k: v for k, v in COPIED.items() if k != "config"})):
         assert places.copied(Pods(pod(useless)), "llm-serving", {"name": "m", "weights": volume}) is None

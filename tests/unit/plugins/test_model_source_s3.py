@@ -132,6 +132,13 @@ def test_without_the_right_to_read_the_action_is_named_and_the_table_is_asked(wi
     assert "s3:GetObject and s3:ListBucket" in wire.find("s3://acme/secret/").rows[0]["needed"]
 
 
+def test_another_action_that_is_missing_is_named(wire):
+    wire.put(INDEXED)
+    message = "User: arn:aws:iam::1:user/me is not authorized to perform: kms:Decrypt on the resource associated with this ciphertext"
+    wire.double.control.fail("s3:GetObject", "AccessDenied", message, status=403, times=9)
+    assert wire.find().rows[0]["needed"] == "the IAM action(s) kms:Decrypt"
+
+
 def test_no_way_to_s3_is_said_quickly(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_URL"):
         monkeypatch.delenv(name, raising=False)

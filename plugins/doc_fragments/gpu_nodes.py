@@ -56,7 +56,7 @@ options:
     description:
       - Run C(nvidia-smi) in a pod of each GPU node whose driver no label tells, as C(kubectl exec) does. A pod of the driver, the device plugin, the DCGM
         exporter or a vLLM server is taken, in this order.
-      - Needs the permission to create C(pods/exec). It starts a process in the pod and changes nothing.
+      - Needs the permission to create C(pods/exec). It starts a process in the pod and changes nothing. Not done with C(impersonate_user).
     type: bool
     default: false
   validate_certs:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from action_runner import Runner
 from standins_world import GPU_NODE, World, eventually, world  # noqa: F401  world is a fixture
 
@@ -94,15 +95,27 @@ def test_the_check_uses_it_too(plugin, smi):
 
 
 def test_no_permission_to_exec_is_told(plugin, smi):
+    """A token that may list and not exec."""
     smi.write_text(f"{BOARD}\n")
-    name = "gpu-check-lists"
+    name, rbac = "gpu-check-lists", "rbac.authorization.k8s.io/v1"
     rules = [{"apiGroups": ["*"], "resources": ["nodes", "pods", "ec2nodeclasses", "resourceslices"], "verbs": ["list"]}]
-    subject = {"kind": "User", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
     role = {"kind": "ClusterRole", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
-    rbac = "rbac.authorization.k8s.io/v1"
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
+    plugin.kube.request("POST", path_of("v1", "serviceaccounts", NAMESPACE), body={"metadata": {"name": name}})
     plugin.kube.request("POST", path_of(rbac, "clusterroles"), body={"metadata": {"name": name}, "rules": rules})
     plugin.kube.request("POST", path_of(rbac, "clusterrolebindings"), body={"metadata": {"name": name}, "roleRef": role, "subjects": [subject]})
-    _row, unread, _runner = facts(plugin, exec=True, impersonate_user=name)
+    token = plugin.kube.request("POST", path_of("v1", "serviceaccounts", NAMESPACE, name) + "/token", body={"spec": {}})["status"]["token"]
+    server = yaml.safe_load(plugin.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    row, unread, _runner = facts(plugin, exec=True, kubeconfig="/dev/null", host=server, api_key=token, validate_certs=False)
+    assert row["driver"] is None
     assert len(unread) == 1
     assert unread[0].startswith(f"pods/exec in {NAMESPACE}/{PLUGIN}: ")
-    assert "orbidden" in unread[0]
+    assert "403 Forbidden" in unread[0]
+
+
+def test_nothing_is_run_as_another_user(plugin, smi):
+    """The client would run it with the rights of the real one."""
+    smi.write_text(f"{BOARD}\n")
+    row, unread, _runner = facts(plugin, exec=True, impersonate_user="admin", impersonate_groups=["system:masters"])
+    assert row["driver"] is None
+    assert unread == [f"pods/exec in {NAMESPACE}/{PLUGIN}: not done as another user (impersonate_user)"]

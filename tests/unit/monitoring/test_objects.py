@@ -51,6 +51,12 @@ def test_dcgm_monitor_does_not_let_workload_labels_pose_as_the_exporters(objects
     assert endpoint["honorLabels"] is False
     assert {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"} in endpoint["relabelings"]
     assert {"regex": "pod|container|endpoint|service", "action": "labeldrop"} in endpoint["relabelings"]
+    # What rules and dashboards read: Prometheus itself renames only labels that the target has, too, and these were dropped from it.
+    assert endpoint["metricRelabelings"] == [
+        {"sourceLabels": ["pod"], "targetLabel": "exported_pod"},
+        {"sourceLabels": ["container"], "targetLabel": "exported_container"},
+        {"regex": "pod|container", "action": "labeldrop"},
+    ]
     assert list(by_name(objects(gpu_monitoring_dcgm_monitor="false"), "PodMonitor")) == ["llm-vllm"]
 
 

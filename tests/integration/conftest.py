@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from site_runs import Run, Site, own_site, running_site
 
 from sandbox import build
 from sandbox.cluster import ControlPlane
+from sandbox.settings import state_directory
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,22 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         pytest.skip(f"no {binary}: run `python -m sandbox build`, or set LLMOPS_TEST_KUBECONFIG")
     with ControlPlane(tmp_path_factory.mktemp("cluster"), binary=binary) as plane:
         yield Cluster(plane.kubeconfig, plane.audit_log)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The playbooks with the sandbox in $LLMOPS_SANDBOX_DIR, where one is up, else with one of our own. The tests that take it leave it empty."""
+    if os.environ.get("LLMOPS_SANDBOX_DIR") and (present := running_site(state_directory())):
+        yield present
+        return
+    if not build.Builder().complete():
+        pytest.skip(f"no complete build in {build.home()}: run `python -m sandbox build`")
+    with own_site(tmp_path_factory.mktemp("site")) as own:
+        yield own
+
+
+@pytest.fixture(scope="session")
+def predicted(site: Site) -> Run:
+    """`ansible-playbook site.yml --check` in the clone, on the empty sandbox."""
+    with site.nothing_written():
+        return site.run("--check")

@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 VERSIONS = json.loads((HERE / "versions.json").read_text())
 # Tests do not need optimised code, and compiling without it takes about 40 % less CPU.
 GO_FLAGS = ["-trimpath", "-gcflags=all=-N -l -dwarf=false"]
+PROGRESS_SECONDS = 20.0  # the largest program takes some minutes: so often a line says what it is at
 
 
 class BuildError(RuntimeError):
@@ -125,15 +126,31 @@ class Builder:
         return self.home
 
     def _run(self, what: str, argv: list[str], cwd: Path | None = None, extra_env: dict[str, str] | None = None) -> str:
+        started = time.monotonic()
         with self.log.open("a") as log:
             log.write(f"\n$ {' '.join(argv)}\n")
             log.flush()
-            done = subprocess.run(argv, cwd=cwd, env={**self.env, **(extra_env or {})}, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
-            log.write(done.stdout)
-        if done.returncode:
+            process = subprocess.Popen(argv, cwd=cwd, env={**self.env, **(extra_env or {})}, stdout=subprocess.PIPE, stderr=log, text=True)
+            try:
+                output = self._output(process, what, started)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            log.write(output)
+        if process.returncode:
             tail = "\n    ".join(self.log.read_text(errors="replace").strip().splitlines()[-8:])
-            raise BuildError(f"{what} failed (exit {done.returncode}). Last lines of {self.log}:\n    {tail}")
-        return done.stdout
+            raise BuildError(f"{what} failed (exit {process.returncode}). Last lines of {self.log}:\n    {tail}")
+        return output
+
+    def _output(self, process: subprocess.Popen[str], what: str, started: float) -> str:
+        """Wait for its end, saying now and then what the log says last: the package that is compiled or downloaded."""
+        while True:
+            try:
+                return process.communicate(timeout=PROGRESS_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
+                self.say(f"        {what}: {time.monotonic() - started:.0f} s, {last[:100]}")
 
     def _install_toolchain(self) -> None:
         if Path(self.go).exists():
@@ -152,11 +169,13 @@ class Builder:
         flags = [*GO_FLAGS, f"-ldflags={program.ldflags}"]
         staging = self.home / "staging"
         if program.wrapper:
-            self._run(program.name, [self.go, "build", "-mod=readonly", *flags, "-o", str(staging / program.name), program.package], cwd=HERE / program.wrapper)
+            self._run(
+                program.name, [self.go, "build", "-v", "-mod=readonly", *flags, "-o", str(staging / program.name), program.package], cwd=HERE / program.wrapper
+            )
             (staging / program.name).replace(target)
         else:
             # go install names the file after the package's last path element.
-            self._run(program.name, [self.go, "install", *flags, f"{program.package}@{program.version}"], extra_env={"GOBIN": str(staging)})
+            self._run(program.name, [self.go, "install", "-v", *flags, f"{program.package}@{program.version}"], extra_env={"GOBIN": str(staging)})
             (staging / program.package.rsplit("/", 1)[-1]).replace(target)
         self.say(f"  {counter} {program.name} built in {time.monotonic() - started:.0f} s, {target.stat().st_size >> 20} MB")
 

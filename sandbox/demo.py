@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from . import lifecycle
 from .settings import ROOT, Settings, state_directory
 from .standins.control import Control
 
 SCALED, NAMESPACE = "llama-3-1-8b", "llm-serving"
-LOAD = 100  # requests in flight: with one spare replica of 38 this wants all four replicas
+LOAD = 100  # requests in flight: several times what one replica is to carry, so with a spare one this wants all four
 GPU_NODES = "karpenter.sh/nodepool"
 UP_SECONDS, DOWN_SECONDS = 120, 150
+QUIET_SECONDS = 15.0  # after so long without a line a step says how far the cluster is
 
 
 class DemoError(RuntimeError):
@@ -56,7 +60,7 @@ class Demo:
         process = subprocess.Popen(argv, cwd=ROOT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         task, recap, output = "", {}, []
         assert process.stdout is not None
-        for line in process.stdout:
+        for line in lines(process.stdout, QUIET_SECONDS, lambda: say(f"{time.monotonic() - started:5.0f} s  ... {self.progress()}")):
             output.append(line)
             if match := re.match(r"TASK \[(?:llmops\.eks\.)?(.+?)\] \*", line):
                 task = match[1]
@@ -70,6 +74,12 @@ class Demo:
         run = {**recap, "seconds": seconds, "api_writes": self.writes() - writes}
         self.result["runs"].append(run)
         say(f"        changed={run['changed']} failed={run['failed']} in {seconds:.0f} s, {run['api_writes']} writes at Kubernetes and AWS")
+
+    def progress(self) -> str:
+        """How far the servers are, in one clause."""
+        pods = self.kubectl("get", "pods", "-n", NAMESPACE)["items"]
+        ready = [p for p in pods if any(c["type"] == "Ready" and c["status"] == "True" for c in p.get("status", {}).get("conditions", []))]
+        return f"{len(ready)} of {len(pods)} pods in {NAMESPACE} ready, {len(self.gpu_nodes())} GPU nodes"
 
     def models(self) -> None:
         """Ask each model through the API server, with its key, as the role did."""
@@ -147,6 +157,27 @@ class Demo:
     def writes(self) -> int:
         counted = lifecycle.count_writes(self.settings.directory)
         return counted["kubernetes"] + counted["aws"]
+
+
+def lines(stream: IO[str], quiet: float, pulse: Callable[[], None]) -> Iterator[str]:
+    """Yield the lines of `stream` as they come, and call `pulse` each time that none has come for `quiet` seconds."""
+    came: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in stream:
+            came.put(line)
+        came.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = came.get(timeout=quiet)
+        except queue.Empty:
+            pulse()
+            continue
+        if line is None:
+            return
+        yield line
 
 
 def title(text: str) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the project's checks one after the other and end with `N passed, N failed`.
+"""Run the project's checks and end with `N passed, N failed`.
 
-`gate.py check` runs lint and unit tests; `gate.py all` adds what needs the sandbox. A step counts its own tests where it has any
-(pytest), else it counts as one. Output of a step that passes is one line; of one that fails, everything.
+`gate.py check` runs lint and unit tests, as many at once as there are cores; `gate.py all` adds what needs the sandbox, one after the other, because
+they watch the clock. A step counts its own tests where it has any (pytest), else it counts as one. Output of a step that passes is one line; of one that
+fails, everything.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,20 +37,21 @@ def pytest(*args: str) -> list[str]:
     return [str(BIN / "python"), "-m", "pytest", "-rs", *args]
 
 
-CHECK = [
-    Step("ruff", tool("ruff", "check", "--quiet", ".")),
-    Step("ruff format", tool("ruff", "format", "--check", "--quiet", ".")),
-    Step("yamllint", tool("yamllint", "--strict", ".")),
+# The longest first, so that they end at about the same time.
+LINT = [
     Step("ansible-lint", tool("ansible-lint", "--offline", "-q")),
-    Step("changelog", tool("antsibull-changelog", "lint")),
     # Dependencies lie in .venv, which git ignores: antsibull-docs would copy nothing of them if it took them for files of this repository.
     Step(
         "docs",
         tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "--validate-collection-refs=dependent", "."),
         {"GIT_CEILING_DIRECTORIES": str(ROOT)},
     ),
-    Step("unit", pytest("tests/unit")),
+    Step("yamllint", tool("yamllint", "--strict", ".")),
+    Step("changelog", tool("antsibull-changelog", "lint")),
+    Step("ruff", tool("ruff", "check", "--quiet", ".")),
+    Step("ruff format", tool("ruff", "format", "--check", "--quiet", ".")),
 ]
+UNIT = Step("unit", pytest("tests/unit"))
 
 
 def sandbox(*args: str) -> list[str]:
@@ -86,27 +89,23 @@ def main(which: str) -> int:
         sys.exit("usage: gate.py check | all")
     totals = [0, 0]
 
-    def go(steps: list[Step]) -> None:
-        for step in steps:
-            for index, number in enumerate(run(step)):
-                totals[index] += number
+    def go(steps: list[Step], at_once: int = 1) -> None:
+        with ThreadPoolExecutor(at_once) as pool:
+            for outcome in pool.map(run, steps):
+                for index, number in enumerate(outcome):
+                    totals[index] += number
 
-    go(CHECK)
+    go([UNIT, *LINT] if which == "check" else LINT, os.cpu_count() or 1)
     if which == "all":
         state = ROOT / ".sandbox-test"
         os.environ["LLMOPS_SANDBOX_DIR"] = str(state)
-        # Progress of the long first build must be seen, so it does not go through run().
+        # Progress of the long first build must be seen, so it does not go through run(). Unit tests come after it: some use its promtool.
         if subprocess.run(sandbox("up"), cwd=ROOT, check=False).returncode:
             totals[1] += 1
+            go([UNIT])
         else:
             try:
-                go(
-                    [
-                        Step("sandbox", pytest("tests/sandbox")),
-                        Step("integration", pytest("tests/integration")),
-                        scenarios(),
-                    ]
-                )
+                go([UNIT, Step("sandbox", pytest("tests/sandbox")), Step("integration", pytest("tests/integration")), scenarios()])
             finally:
                 subprocess.run(sandbox("down"), cwd=ROOT, check=False)
                 shutil.rmtree(state, ignore_errors=True)

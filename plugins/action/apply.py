@@ -23,6 +23,7 @@ ARGUMENTS = {
     "check_mode_groups": {"type": "list", "elements": "str", "default": []},
     "wait_deleted": {"type": "int", "default": 0},
     "existing": {"type": "str", "choices": ["update", "keep"], "default": "update"},
+    "handed_over": {"type": "list", "elements": "str", "default": []},
     "prune": {"type": "list", "elements": "dict", "default": [], "options": PRUNE},
     **_kube.AUTH_ARG_SPEC,
 }
@@ -47,6 +48,7 @@ class ActionModule(ActionBase):
             check_mode_groups=tuple(params["check_mode_groups"]),
             wait_deleted=params["wait_deleted"],
             keep_existing=params["existing"] == "keep",
+            handed_over=tuple(params["handed_over"]),
             prune=tuple(params["prune"]),
         )
         task_environment = {}
@@ -66,4 +68,10 @@ class ActionModule(ActionBase):
             return {**result, **refused.result, "failed": True, "msg": str(refused), "problems": refused.rows}
         except (_kube.KubeError, _kube.ApiError) as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, **batch.result()}
+        told = batch.result()
+        if self._task.check_mode and not self._task.diff:  # "changed" alone does not say what would come; --diff shows each object
+            for row in told["objects"]:
+                if row["changed"]:
+                    place = f"{row['namespace']}/" if row["namespace"] else ""
+                    self._display.display(f"  would be {row['action']}: {row['kind']} {place}{row['name']}")
+        return {**result, **told}

@@ -25,6 +25,7 @@ ENDPOINT = {
     "namespace": {"type": "str", "required": True},
     "model": {"type": "str", "required": True},
     "url": {"type": "str"},
+    "idle_allowed": {"type": "bool", "default": False},
     # Not a secret but the name of one.
     "api_key_secret": {
         "type": "dict",
@@ -74,7 +75,10 @@ class ActionModule(ActionBase):
 def ask(cluster: _kube.Cluster, endpoint: dict[str, Any], params: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """One completion with the key, and one with a wrong key that must be refused. Returns (answer, problems)."""
     name, namespace = endpoint["name"], endpoint["namespace"]
-    pod = ready_pod(cluster, namespace, name)
+    pods = pods_of(cluster, namespace, name)
+    pod = ready_pod(pods)
+    if not pod and endpoint["idle_allowed"] and not pods:
+        return {}, [problem("endpoint_idle", name, "no replica: it is scaled to zero", "none without requests", "nothing to do", "info")]
     if not pod:
         return {}, [
             problem(
@@ -130,11 +134,16 @@ def ask(cluster: _kube.Cluster, endpoint: dict[str, Any], params: dict[str, Any]
     return {"pod": pod, "seconds": seconds, "completion_tokens": usage.get("completion_tokens"), "text": answer["choices"][0]["text"]}, rows
 
 
-def ready_pod(cluster: _kube.Cluster, namespace: str, name: str) -> str | None:
+def pods_of(cluster: _kube.Cluster, namespace: str, name: str) -> list[dict[str, Any]]:
+    """The model's pods that are not on their way out."""
     listed = cluster.get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": f"app.kubernetes.io/name=vllm,app.kubernetes.io/instance={name}"})
-    for pod in (listed or {}).get("items", []):
+    return [pod for pod in (listed or {}).get("items", []) if not pod["metadata"].get("deletionTimestamp")]
+
+
+def ready_pod(pods: list[dict[str, Any]]) -> str | None:
+    for pod in pods:
         conditions = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions", [])}
-        if conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp"):
+        if conditions.get("Ready") == "True":
             return pod["metadata"]["name"]
     return None
 

@@ -11,18 +11,20 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 # At the top: the strategy loads this class in the parent process, so the Kubernetes client is imported once and inherited by every fork.
-from ansible_collections.llmops.eks.plugins.module_utils import _capacity, _capacity_cluster, _capacity_context, _kube
-from ansible_collections.llmops.eks.plugins.module_utils._capacity_models import check_models
-from ansible_collections.llmops.eks.plugins.module_utils._capacity_options import NODE_GROUPS
-from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message
+from ansible_collections.llmops.eks.plugins.module_utils import _aws, _capacity, _capacity_aws, _capacity_cluster, _capacity_context, _capacity_wants, _kube
+from ansible_collections.llmops.eks.plugins.module_utils._capacity_models import check_models, check_node_pools
+from ansible_collections.llmops.eks.plugins.module_utils._capacity_options import SHARED
+from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message, sentence
 
 ARGUMENTS = {
     "models": {"type": "list", "elements": "dict", "required": True},
     "image_cuda": {"type": "str"},
     "namespace": {"type": "str", "default": "llm-serving"},
-    "node_groups": NODE_GROUPS,
+    "cluster_name": {"type": "str"},
+    "subnets": {"type": "list", "elements": "str", "default": []},
+    "node_pools": {"type": "list", "elements": "dict", "default": []},
     "fail_on_errors": {"type": "bool", "default": False},
-    **_kube.AUTH_ARG_SPEC,
+    **SHARED,
 }
 
 
@@ -35,21 +37,21 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _validation, params = self.validate_argument_spec(ARGUMENTS)
-        rows = check_models(params["models"])
-        cuda = params["image_cuda"]
-        if rows or (cuda and not re.fullmatch(r"\d+\.\d+", cuda)):
-            text = message(rows, "models are not those of llm_plan") if rows else f"image_cuda: found {cuda}; needed major.minor; fix: write it as '13.0'"
-            return {**result, "failed": True, "msg": text, "problems": rows}
         task_environment: dict[str, str] = {}
         self._compute_environment_string(task_environment)
-        try:
-            with _kube.environment(task_environment):
-                objects = _capacity_cluster.read(_kube.connect(params))
-        except (_kube.KubeError, _kube.ApiError) as error:
-            return {**result, "failed": True, "msg": str(error)}
-        month = datetime.datetime.now(datetime.UTC).strftime("%Y-%m")
-        context = _capacity_context.build(params["models"], objects, month, cuda, params["node_groups"], params["namespace"])
+        with _kube.environment(task_environment):
+            _validation, params = self.validate_argument_spec(ARGUMENTS)
+            rows = check_models(params["models"]) + check_node_pools(params["node_pools"])
+            cuda = params["image_cuda"]
+            if rows or (cuda and not re.fullmatch(r"\d+\.\d+", cuda)):
+                text = message(rows, "models and node_pools are not planned ones") if rows else (
+                    f"image_cuda: found {cuda}; needed major.minor; fix: write it as '13.0'"
+                )  # fmt: skip
+                return {**result, "failed": True, "msg": text, "problems": rows}
+            try:
+                context = look(params)
+            except (_kube.KubeError, _kube.ApiError, _aws.AwsError) as error:
+                return {**result, "failed": True, "msg": str(error)}
         rows = _capacity.run(context)
         result |= {
             "changed": False,
@@ -57,8 +59,32 @@ class ActionModule(ActionBase):
             "nodes": list(context.nodes),
             "drivers": _capacity.drivers(context),
             "node_pools": _capacity.node_pools(context),
+            "quotas": _capacity.quotas(context),
         }
+        # Shown by Ansible itself; a role or play need not print them.
+        if warnings := [sentence(row) for row in rows if row["severity"] == "warning"]:
+            result["warnings"] = warnings
         fatal = errors(rows)
         if fatal and params["fail_on_errors"]:
             result |= {"failed": True, "msg": message(fatal, f"{len(fatal)} problem(s) with GPU nodes; nothing was written.")}
         return result
+
+
+def look(params: dict[str, Any]) -> _capacity_context.Context:
+    """Read the cluster, then ask AWS only for what the NodePools and groups seen there, or planned, may bring."""
+    request = _capacity_context.Request(
+        models=params["models"],
+        month=datetime.datetime.now(datetime.UTC).strftime("%Y-%m"),
+        image_cuda=params["image_cuda"],
+        node_groups=params["node_groups"],
+        namespace=params["namespace"],
+        planned=params["node_pools"],
+        cluster_name=params["cluster_name"],
+        subnets=params["subnets"],
+    )
+    objects = _capacity_cluster.read_if_any(params, smi=params["exec"])
+    session = _aws.login(params)
+    if isinstance(session, str):
+        return _capacity_context.build(request, objects, no_account=session)
+    draft = _capacity_context.build(request, objects)
+    return _capacity_context.build(request, objects, _capacity_aws.read(session, _capacity_wants.wants(draft)))

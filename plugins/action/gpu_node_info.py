@@ -4,15 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
 # At the top: the strategy loads this class in the parent process, so the Kubernetes client is imported once and inherited by every fork.
-from ansible_collections.llmops.eks.plugins.module_utils import _capacity_cluster, _gpu_nodes, _kube
-from ansible_collections.llmops.eks.plugins.module_utils._capacity_options import NODE_GROUPS
+from ansible_collections.llmops.eks.plugins.module_utils import _aws, _capacity_cluster, _gpu_nodes, _gpu_nodes_ec2, _gpu_nodes_types, _kube
+from ansible_collections.llmops.eks.plugins.module_utils._capacity_options import SHARED
 
-ARGUMENTS = {"node_groups": NODE_GROUPS, **_kube.AUTH_ARG_SPEC}
+ARGUMENTS = SHARED
 
 
 class ActionModule(ActionBase):
@@ -24,18 +25,38 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _validation, params = self.validate_argument_spec(ARGUMENTS)
         task_environment: dict[str, str] = {}
         self._compute_environment_string(task_environment)
-        try:
-            with _kube.environment(task_environment):
-                objects = _capacity_cluster.read(_kube.connect(params), node_pools=False)
-        except (_kube.KubeError, _kube.ApiError) as error:
-            return {**result, "failed": True, "msg": str(error)}
+        with _kube.environment(task_environment):
+            _validation, params = self.validate_argument_spec(ARGUMENTS)
+            try:
+                cluster = _kube.connect(params)
+                objects = _capacity_cluster.read(cluster, node_pools=False)
+                if params["exec"] and objects.nodes is not None:
+                    objects = _capacity_cluster.measure(cluster, objects)
+                types, unread = _types(params, objects.nodes or ())
+            except (_kube.KubeError, _kube.ApiError, _aws.AwsError) as error:
+                return {**result, "failed": True, "msg": str(error)}
         if objects.nodes is None:
+            refused = next(item for item in objects.unread if item.resource == "nodes")
             return {
                 **result, "failed": True,
-                "msg": f'nodes: found {objects.unread[0].message}; needed verb list on resource nodes in API group ""; fix: bind a ClusterRole with that rule',
+                "msg": f'nodes: found {refused.message}; needed verb list on resource nodes in API group ""; fix: bind a ClusterRole with that rule',
             }  # fmt: skip
-        nodes = _gpu_nodes.describe(objects.nodes, objects.pods, params["node_groups"], objects.node_classes or ())
-        return {**result, "changed": False, "nodes": nodes, "unread": [item.resource for item in objects.unread]}
+        nodes = objects.facts(params["node_groups"], types)
+        return {**result, "changed": False, "nodes": nodes, "unread": [item.resource for item in objects.unread] + unread + list(objects.silent)}
+
+
+def _types(params: Mapping[str, Any], nodes: Any) -> tuple[_gpu_nodes_types.Table, list[str]]:
+    """(the table of instance types with what EC2 adds to it, what could not be asked). EC2 is asked only for GPU types that the table does not know."""
+    labels = [(node["metadata"].get("labels") or {}).get(_gpu_nodes.INSTANCE_TYPE_LABEL) for node in nodes]
+    names = _gpu_nodes_types.lacking([*labels, *(name for group in params["node_groups"] for name in group["instance_types"])])
+    if not names:
+        return _gpu_nodes_types.table(), []
+    session = _aws.login(params)
+    if isinstance(session, str):
+        return _gpu_nodes_types.table(), [f"ec2:DescribeInstanceTypes for {', '.join(names)}: {session}"]
+    client = session.client("ec2")
+    answers, wrong = _aws.ask({"types": ("ec2", lambda: _gpu_nodes_ec2.describe_types(client, names))})
+    missed = [f"{call.action} for {', '.join(names)}: {call.message}" for call in wrong.values()]
+    return {**_gpu_nodes_types.table(), **answers.get("types", {})}, missed

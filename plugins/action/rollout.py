@@ -17,6 +17,11 @@ RESOURCE = {
     "name": {"type": "str", "required": True},
     "namespace": {"type": "str"},
     "condition": {"type": "raw"},
+    "fields": {
+        "type": "list",
+        "elements": "dict",
+        "options": {"path": {"type": "list", "elements": "str", "required": True}, "value": {"type": "str"}, "fix": {"type": "str"}},
+    },
 }
 ARGUMENTS = {
     "resources": {"type": "list", "elements": "dict", "options": RESOURCE, "required": True},
@@ -102,7 +107,8 @@ def look(cluster: _kube.Cluster, waited: Waited, gone: float, unschedulable_grac
         return
     obj = cluster.get(served.path(resource.get("namespace"), resource["name"]))
     condition = resource.get("condition") or []
-    waited.verdict = verdict = _rollout.judge(obj, resource["kind"], condition if isinstance(condition, list) else [condition])
+    conditions = condition if isinstance(condition, list) else [condition]
+    waited.verdict = verdict = _rollout.judge(obj, resource["kind"], conditions, resource.get("fields") or [])
     if obj is None or verdict.state == "ready" or (resource["kind"] not in _rollout.WORKLOADS and resource["kind"] != "PersistentVolumeClaim"):
         return
     if verdict.state == "failed" and resource["kind"] == "Job":

@@ -13,10 +13,11 @@ from ansible_collections.llmops.eks.plugins.module_utils._prometheus import Prom
 
 SCALER = {
     "name": {"type": "str", "required": True},
-    "query": {"type": "str", "required": True},
-    "threshold": {"type": "float", "required": True},
+    "query": {"type": "str", "default": ""},
+    "threshold": {"type": "float", "default": 1.0},
     "min": {"type": "int", "default": 1},
     "max": {"type": "int", "default": 1},
+    "http_route": {"type": "bool", "default": False},
 }
 ARGUMENTS = {
     "scalers": {"type": "list", "elements": "dict", "options": SCALER, "required": True},
@@ -44,10 +45,10 @@ class ActionModule(ActionBase):
         try:
             with _kube.environment(task_environment):
                 cluster = _kube.connect(params)
-                scalers, rows = [], rivals(cluster, params["namespace"], {s["name"] for s in params["scalers"]})
+                scalers, rows = [], rivals(cluster, params["namespace"], params["scalers"]) + routes(cluster, params["scalers"])
                 if params["query"]:
                     prometheus = Prometheus(params["prometheus_url"], cluster)
-                    for scaler in params["scalers"]:
+                    for scaler in (s for s in params["scalers"] if s["query"]):
                         shown, more = prove(prometheus, scaler, params["missing"] == "allowed", params["timeout"])
                         scalers.append(shown)
                         rows += more
@@ -61,6 +62,8 @@ class ActionModule(ActionBase):
 def prove(prometheus: Prometheus, scaler: dict[str, Any], may_be_missing: bool, seconds: int) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Run one query until it returns one number or `seconds` are over; explain an empty result by what does exist."""
     name, query = scaler["name"], scaler["query"]
+    # At zero replicas there is nothing that reports.
+    may_be_missing, seconds = (True, 0) if scaler["min"] == 0 else (may_be_missing, seconds)
     value: float | None = None
     rows: list[dict[str, str]] = []
     for _gone in _kube.poll(seconds):
@@ -78,8 +81,19 @@ def prove(prometheus: Prometheus, scaler: dict[str, Any], may_be_missing: bool, 
     return shown, rows
 
 
-def rivals(cluster: _kube.Cluster, namespace: str, names: set[str]) -> list[dict[str, str]]:
-    """Problems for every other autoscaler whose target is one of the Deployments `names`: two would fight over replicas."""
+def routes(cluster: _kube.Cluster, scalers: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Problems of scalers that need the HTTP add-on where it is not installed: the role does not bring it."""
+    needing = [s["name"] for s in scalers if s["http_route"]]
+    if not needing or cluster.find("http.keda.sh/v1beta1", "InterceptorRoute"):
+        return []
+    found = "no kind InterceptorRoute of http.keda.sh/v1beta1 in the cluster"
+    fix = "install the chart keda-add-ons-http (0.14 or newer) of https://kedacore.github.io/charts, or set autoscaling.mode: standard and replicas.min: 1"
+    return [problem("http_addon", name, found, "the KEDA HTTP add-on, which holds and counts requests while no replica exists", fix) for name in needing]
+
+
+def rivals(cluster: _kube.Cluster, namespace: str, scalers: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Problems for every other autoscaler whose target is one of the Deployments: two would fight over replicas."""
+    scaled = {s["name"]: bool(s["query"]) for s in scalers}
     rows = []
     for api_version, kind in (("autoscaling/v2", "HorizontalPodAutoscaler"), ("keda.sh/v1alpha1", "ScaledObject")):
         served = cluster.find(api_version, kind)
@@ -88,11 +102,15 @@ def rivals(cluster: _kube.Cluster, namespace: str, names: set[str]) -> list[dict
             target = item["spec"].get("scaleTargetRef", {})
             owner = (item["metadata"].get("ownerReferences") or [{}])[0]
             ours = item["metadata"]["name"] == target.get("name") if kind == "ScaledObject" else owner.get("kind") == "ScaledObject"
-            if target.get("name") in names and target.get("kind", "Deployment") == "Deployment" and not ours:
+            if target.get("name") in scaled and target.get("kind", "Deployment") == "Deployment" and not ours:
                 found = f"{kind} {namespace}/{item['metadata']['name']} already scales this Deployment"
-                rows.append(
-                    problem(
-                        "second_scaler", target["name"], found, "one autoscaler a Deployment", f"remove that {kind}, or set replicas.max equal to replicas.min"
+                needed, fix = (
+                    ("one autoscaler a Deployment", f"remove that {kind}, or leave the role keda_scaler out")
+                    if scaled[target["name"]]
+                    else (
+                        "none, because the number of replicas is fixed",
+                        f"remove that {kind}, or set replicas.max above replicas.min, so that the number is not fixed",
                     )
                 )
+                rows.append(problem("second_scaler", target["name"], found, needed, fix))
     return rows

@@ -23,6 +23,7 @@ class Options:
     check_mode_groups: tuple[str, ...] = ()
     wait_deleted: int = 0
     keep_existing: bool = False
+    handed_over: tuple[str, ...] = ()
     prune: tuple[Mapping[str, str], ...] = ()
 
 
@@ -37,6 +38,7 @@ class Item:
     action: str = ""
     reason: str = ""
     written: bool = False
+    taken_back: bool = False  # its only conflicts are about fields in options.handed_over
 
     @property
     def label(self) -> str:

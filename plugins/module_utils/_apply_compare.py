@@ -59,6 +59,28 @@ def unchanged(manifest: Mapping[str, Any], live: Mapping[str, Any], manager: str
     return _Comparison(manifest["apiVersion"].rpartition("/")[0] in BUILT_IN_GROUPS).map(intent, live, owned, "")
 
 
+def keep_handed_over(manifest: dict[str, Any], live: Mapping[str, Any], manager: str, paths: tuple[str, ...]) -> None:
+    """Put fields that the manifest leaves out, but `manager` applied earlier and still owns, back into it with their live value.
+
+    Without that the API server would take away the value together with the ownership, and the default would come back.
+    """
+    for path in paths:
+        keys = path.split(".")
+        owned, value = _reach(owned_fields(live, manager, manifest["apiVersion"]), [f"f:{key}" for key in keys]), _reach(live, keys)
+        if owned is None or value is None:
+            continue
+        below = manifest
+        for key in keys[:-1]:
+            below = below.setdefault(key, {})
+        below.setdefault(keys[-1], value)
+
+
+def _reach(tree: Any, keys: list[str]) -> Any:
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
 class _Comparison:
     """Walks manifest, live object and owned fields side by side. `built_in`: the kind is one of the API server's own."""
 

@@ -14,7 +14,7 @@ from ._problems import problem
 # API group -> what brings it.
 INSTALLERS = {
     "gateway.networking.k8s.io": "the Gateway API CRDs",
-    "http.keda.sh": "the KEDA HTTP add-on (role llmops.eks.keda_scaler)",
+    "http.keda.sh": "the KEDA HTTP add-on (chart keda-add-ons-http)",
     "karpenter.k8s.aws": "Karpenter (role llmops.eks.karpenter_gpu)",
     "karpenter.sh": "Karpenter (role llmops.eks.karpenter_gpu)",
     "keda.sh": "KEDA (role llmops.eks.keda_scaler)",

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _apply_errors, _problems
 from ._apply_batch import Batch, Item, Refused, refuse
-from ._apply_compare import owned_fields, unchanged
+from ._apply_compare import keep_handed_over, owned_fields, unchanged
 from ._apply_diff import content, ownership_notes
 from ._kube import ApiError, poll
 
@@ -81,6 +81,8 @@ def _terminating(subject: str, live: dict[str, Any]) -> dict[str, str]:
 def _decide(batch: Batch, item: Item, missing_namespaces: set[str], forthcoming: set[str]) -> list[dict[str, str]]:
     """Set the item's action, by comparison where that is enough, else by a dry run."""
     options = batch.options
+    if item.live:
+        keep_handed_over(item.manifest, item.live, options.field_manager, options.handed_over)
     if item.live and (options.keep_existing or unchanged(item.manifest, item.live, options.field_manager)):
         item.action = "unchanged"
         return []
@@ -90,11 +92,7 @@ def _decide(batch: Batch, item: Item, missing_namespaces: set[str], forthcoming:
         return []
     homeless = item.namespace in missing_namespaces
     try:
-        after = (
-            _rehearse_elsewhere(batch, item)
-            if homeless
-            else batch.cluster.apply(item.path, item.manifest, options.field_manager, options.force_conflicts, dry_run=True)
-        )
+        after = _rehearse_elsewhere(batch, item) if homeless else _rehearse(batch, item)
     except ApiError as error:
         awaited = item.live is None and set(NOT_FOUND.findall(error.message)) & forthcoming
         if not awaited:
@@ -109,6 +107,22 @@ def _decide(batch: Batch, item: Item, missing_namespaces: set[str], forthcoming:
     else:
         batch.add_diff(item, item.live, after, ownership_notes(options.field_manager, *owned))
     return []
+
+
+def _rehearse(batch: Batch, item: Item) -> dict[str, Any]:
+    """Dry run. Conflicts that are all about fields in options.handed_over are no reason to refuse: these come back to us."""
+    try:
+        return _apply(batch, item, dry_run=True)
+    except ApiError as error:
+        contested = {cause.get("field", "") for cause in error.causes if cause.get("reason") == "FieldManagerConflict"}
+        if not contested or contested - {f".{path}" for path in batch.options.handed_over}:
+            raise
+    item.taken_back = True
+    return _apply(batch, item, dry_run=True)
+
+
+def _apply(batch: Batch, item: Item, dry_run: bool) -> dict[str, Any]:
+    return batch.cluster.apply(item.path, item.manifest, batch.options.field_manager, batch.options.force_conflicts or item.taken_back, dry_run)
 
 
 def _rehearse_elsewhere(batch: Batch, item: Item) -> None:
@@ -126,14 +140,14 @@ def _rehearse_elsewhere(batch: Batch, item: Item) -> None:
 
 
 def _write(batch: Batch) -> None:
-    options, established = batch.options, set()
+    established: set[str] = set()
     for item in batch.items:
         if item.action == "unchanged":
             continue
         try:
             if item.kind is None:
                 _await_kind(batch, item, established)
-            batch.cluster.apply(item.path, item.manifest, options.field_manager, options.force_conflicts, dry_run=False)
+            _apply(batch, item, dry_run=False)
         except ApiError as error:
             raise _half_applied(batch, _apply_errors.rows(error, item.label, item.manifest, item.live)) from error
         item.written = True

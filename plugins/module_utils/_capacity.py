@@ -3,32 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from . import _data, _drivers
+from ._capacity_account_checks import check_answers, check_cluster, check_spot, check_subnets
 from ._capacity_context import Context, Judged
-from ._capacity_room import Need, Room, need, obstacle, pool_obstacle
-from ._drivers_verdict import image
+from ._capacity_room import DRA_ONLY, obstacle
+from ._capacity_shortage import Rows, check_capacity, names
+from ._drivers_verdict import image, is_vllm
 from ._gpu_nodes import Facts
 from ._problems import problem
 from ._vllm_args import check_image
 
-Rows = list[dict[str, str]]
-SHOWN = 3  # names listed before "and N more"
-
 _PURPOSE = {  # which part of the answer is missing without a list
     "nodes": "drivers and capacity",
+    "resourceslices": "GPUs that a DRA driver manages",
+    "resourceclaims": "which GPUs of a DRA driver are taken",
+    "deviceclasses": "whether pods get GPUs of a DRA driver by nvidia.com/gpu",
     "pods": "free GPUs",
     "nodepools": "what Karpenter may add",
     "ec2nodeclasses": "the driver of nodes that Karpenter may add",
 }
 
 
-def _names(subject: str, names: Iterable[str]) -> str:
-    listed = sorted(set(names))
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return f"{subject}{'s' if len(listed) > 1 else ''} {', '.join(listed[:SHOWN])}{more}"
+def check_kubernetes(context: Context) -> Rows:
+    """No cluster at all: the plan is checked without one."""
+    if not context.objects.absent:
+        return []
+    supposed = "checks the planned nodes only" if context.request.planned or context.node_groups else "supposes NodePools without limits for the models' types"
+    return [
+        problem("kubernetes", "Kubernetes cluster", context.objects.absent, "a reachable cluster, to see its nodes, pods and NodePools",
+                f"nothing for a plan, which {supposed}; else set kubeconfig or K8S_AUTH_KUBECONFIG", "warning" if context.objects.configured else "info")
+    ]  # fmt: skip
 
 
 def check_permissions(context: Context) -> Rows:
@@ -44,7 +51,7 @@ def check_permissions(context: Context) -> Rows:
 
 
 def check_karpenter(context: Context) -> Rows:
-    if context.karpenter or context.refused("nodepools"):
+    if context.karpenter or context.refused("nodepools") or context.objects.absent:
         return []
     return [
         problem("karpenter_missing", "cluster", "no kind NodePool in karpenter.sh/v1", "Karpenter, if nodes shall come on demand",
@@ -57,10 +64,11 @@ def check_images(context: Context) -> Rows:
     majors, rows, models_of = _data.load("cuda_driver")["cuda_majors"], [], {}
     for model in context.models:
         models_of.setdefault(model["image"], []).append(model["name"])
-    for reference, names in models_of.items():
-        subject = _names("model", names)
-        rows += [row for row in check_image(subject, reference) if row["check"] == "image_floor"]
+    for reference, users in models_of.items():
+        subject = names("model", users)
         wanted = image(reference, context.image_cuda)
+        if is_vllm(reference):
+            rows += [row for row in check_image(subject, reference) if row["check"] == "image_floor"]
         if wanted.cuda is None:
             rows.append(
                 problem("image_cuda", subject, f"image {reference} whose tag does not tell its CUDA version", "a release tag such as v0.33.0, or image_cuda",
@@ -84,7 +92,7 @@ def check_drivers(context: Context) -> Rows:
             continue
         grouped.setdefault(verdict, []).append(item)
     return [
-        problem(verdict.check, _names("node", (item.node["name"] for item in items)), verdict.found, verdict.needed, verdict.fix, severity[verdict.level])
+        problem(verdict.check, names("node", (item.node["name"] for item in items)), verdict.found, verdict.needed, verdict.fix, severity[verdict.level])
         for verdict, items in grouped.items()
     ]
 
@@ -104,13 +112,13 @@ def check_ami_releases(context: Context) -> Rows:
     return [
         problem(
             "ami_release",
-            _names("node", names),
+            names("node", carriers),
             f"AMI {release}: {effect} (amazon-eks-ami {source})",
             after,
             "pin a newer AMI release and replace the nodes",
             severity,
         )
-        for (release, effect, source, after, severity), names in grouped.items()
+        for (release, effect, source, after, severity), carriers in grouped.items()
     ]
 
 
@@ -139,90 +147,55 @@ def check_whole_gpus(context: Context) -> Rows:
     rows = []
     for node in context.nodes:
         landing = [model["name"] for model in context.models if not model.get("instance_types") or node["instance_type"] in model["instance_types"]]
+        subject, users = f"node {node['name']}", f"whole GPUs for {names('model', landing)}"
+        if landing and node["gpu"]["mixed"]:
+            rows.append(
+                problem("gpu_mixed", subject, f"{' and '.join(node['gpu']['mixed'])} in one node", "one kind of GPU in a node",
+                        "a replica may get any of them: keep such nodes out of the models' instance types", "warning")
+            )  # fmt: skip
         reason = next((r for m in context.models if m["name"] in landing and (r := obstacle(context, m, node)).startswith("GPUs ")), "")
-        if reason:
+        if reason == DRA_ONLY:
+            rows.append(
+                problem("gpu_dra", subject, f"{node['gpus']['allocatable']} GPU(s) by driver gpu.nvidia.com, no nvidia.com/gpu", users,
+                        "name nvidia.com/gpu as extendedResourceName of a DeviceClass, or run the device plugin; not counted as capacity", "warning")
+            )  # fmt: skip
+        elif reason:
             detail = f"{node['sharing']['replicas']} pods a GPU" if reason.startswith("GPUs shared") else node["mig"]["profile"] or "mixed profiles"
             rows.append(
-                problem("gpu_not_whole", f"node {node['name']}", f"{reason} ({detail})", f"whole GPUs for {_names('model', landing)}",
+                problem("gpu_not_whole", subject, f"{reason} ({detail})", users,
                         "taint the node for its other users or turn sharing off; it is not counted as capacity", "warning")
             )  # fmt: skip
     return rows
+
+
+def check_silent_pods(context: Context) -> Rows:
+    """nvidia-smi was asked for and gave nothing."""
+    return [
+        problem("exec", said.partition(": ")[0], said.partition(": ")[2], "the output of nvidia-smi",
+                "allow verb create on pods/exec, or look at the pod; until then the driver is inferred or not known", "warning")
+        for said in context.objects.silent
+    ]  # fmt: skip
 
 
 def _source(node: Facts, figure: str) -> str:
     return node["provenance"].get(figure, {}).get("source", "label")
 
 
-def check_capacity(context: Context) -> Rows:
-    """Room for the replicas that start now (an error if there is none), then for those that scaling may add (a warning)."""
-    if context.refused("nodes", "pods"):
-        return []
-    room, rows, short = Room(context), [], set()
-    demands = sorted(((need(model), model) for model in context.models), key=lambda pair: -pair[0].gpus)
-    for bound, severity in (("min", "error"), ("max", "warning")):
-        for wanted, model in demands:
-            name, target = model["name"], _target(context, model, bound)
-            missing = max(0, target - context.running.get(name, 0) - room.placed.get(name, 0))
-            while missing and room.place(wanted):
-                missing -= 1
-            # The same shortage is not told a second time for the larger number.
-            if missing and name not in short:
-                short.add(name)
-                rows.append(_shortage(context, room, wanted, bound, target, missing, severity))
-    return rows
-
-
-def _target(context: Context, model: Any, bound: str) -> int:
-    replicas = model.get("replicas") or {}
-    low = max(1, int(replicas.get("min", 1)))
-    if bound == "min":
-        return low if context.running.get(model["name"]) else max(low, int(replicas.get("first", 0)))
-    return max(low, int(replicas.get("max", low)))
-
-
-def _shortage(context: Context, room: Room, wanted: Need, bound: str, target: int, missing: int, severity: str) -> dict[str, str]:
-    model, left = wanted.model, [b for b in room.bins if not obstacle(context, wanted.model, b.node)]
-    usable = [node for node in context.nodes if not node["planned"] and node["state"] == "ready" and not obstacle(context, model, node)]
-    free = sum(b.gpus for b in left)
-    found = [f"{free} free GPU(s) left on {len(left)} usable node(s)" + (f", at most {_largest(left)} on one" if left else "")]
-    why = [pool_obstacle(context, wanted, pool, room.left[pool.name]) for pool in context.pools]
-    reasons, fixes = [reason for reason, _fix in why if reason], [fix for _reason, fix in why if fix]
-    if not context.pools and not context.refused("nodepools"):
-        reasons.append("no NodePool" if context.karpenter else "no Karpenter")
-        types = ", ".join((model.get("instance_types") or ())[:SHOWN])
-        fixes.append(f"add GPU nodes{f' ({types})' if types else ''}: a larger node group, or a NodePool by the role karpenter_gpu")
-    if not usable:
-        reasons += sorted({f"node {node['name']}: {obstacle(context, model, node)}" for node in context.nodes
-                           if lands_by_type(model, node) and obstacle(context, model, node)})[:SHOWN]  # fmt: skip
-    certain = not context.refused("nodepools")
-    return problem(
-        "capacity",
-        f"model {model['name']}",
-        "; ".join(found + reasons),
-        f"room for {missing} more of {target} replica(s) (replicas.{bound}), each {wanted}",
-        "; or ".join(dict.fromkeys(fixes)) or "add GPU nodes or lower replicas",
-        severity if certain else "warning",
-    )
-
-
-def _largest(bins: list[Any]) -> str:
-    best = max(bins, key=lambda b: (b.gpus, b.cpu_m))
-    return f"{best.gpus} GPU(s) with {best.cpu_m}m CPU and {best.memory_mib} MiB"
-
-
-def lands_by_type(model: Any, node: Facts) -> bool:
-    return not model.get("instance_types") or node["instance_type"] in model["instance_types"]
-
-
 CHECKS: tuple[Callable[[Context], Rows], ...] = (
+    check_kubernetes,
     check_permissions,
+    check_answers,
+    check_cluster,
+    check_subnets,
     check_karpenter,
     check_images,
     check_drivers,
     check_ami_releases,
     check_node_health,
     check_whole_gpus,
+    check_silent_pods,
     check_capacity,
+    check_spot,
 )
 
 
@@ -254,6 +227,30 @@ def drivers(context: Context) -> list[dict[str, Any]]:
 def node_pools(context: Context) -> list[dict[str, Any]]:
     """What each NodePool may still add under its limits, millicores and MiB."""
     return [
-        {"name": p.name, "instance_types": list(p.instance_types), "limits": dict(p.limits), "used": dict(p.used), "left": p.left(), "closed": p.closed}
+        {
+            "name": p.name,
+            "instance_types": list(p.instance_types),
+            "capacity_types": list(p.capacity_types),
+            "limits": dict(p.limits),
+            "used": dict(p.used),
+            "left": p.left(),
+            "closed": p.closed,
+        }
         for p in context.pools
+    ]
+
+
+def quotas(context: Context) -> list[dict[str, Any]]:
+    """The vCPU quotas that count what may be launched."""
+    return [
+        {
+            "code": quota.kind.code,
+            "name": quota.kind.name,
+            "market": quota.kind.market,
+            "granted": quota.granted,
+            "default": quota.default,
+            "used": quota.used,
+            "pending": quota.pending,
+        }
+        for quota in (context.account.quotas if context.account else ())
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Refuse models that are not planned ones, before anything is asked of the cluster. Pure."""
+"""Refuse models that are not planned ones and objects that are no node pools, before anything is asked of the cluster. Pure."""
 
 from __future__ import annotations
 
@@ -29,6 +29,19 @@ def check_models(models: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
         for key, value in (model.get("replicas") or {}).items():
             if not str(value).isdigit():
                 rows.append(_row(subject, f"replicas.{key}", value, "a whole number"))
+    return rows
+
+
+def check_node_pools(objects: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """One row for each object that is neither a NodePool nor an EC2NodeClass, or lacks its name or specification."""
+    rows = []
+    for index, item in enumerate(objects):
+        name, kind = (item.get("metadata") or {}).get("name"), item.get("kind")
+        if kind not in ("NodePool", "EC2NodeClass") or not name or not isinstance(item.get("spec"), Mapping):
+            rows.append(
+                problem("node_pools", f"node_pools[{index}]", f"kind {kind!r}, name {name!r}", "a NodePool or EC2NodeClass object with metadata.name and spec",
+                        "pass the fact karpenter_gpu_objects, which the checks of the role karpenter_gpu set")
+            )  # fmt: skip
     return rows
 
 

@@ -8,18 +8,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._gpu_nodes import INSTANCE_TYPE_LABEL, instances
+from ._capacity_account import ON_DEMAND, RESERVED, SPOT
+from ._gpu_nodes import GPU_TAINT, INSTANCE_TYPE_LABEL
 from ._gpu_nodes_resources import GPU, mebibytes, millicores, pieces
+from ._gpu_nodes_types import Table
+
+CAPACITY_TYPE, ZONE = "karpenter.sh/capacity-type", "topology.kubernetes.io/zone"
+ASSUMED = "(assumed)"  # name of the pool that stands for all when there is no cluster to read
 
 _UNITS = {"cpu": millicores, "memory": mebibytes, GPU: pieces, "nodes": pieces}
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One NodePool. `limits` and `used` in millicores, MiB and pieces; `closed` says why it launches nothing at all, or is empty."""
+    """One NodePool. `limits` and `used` in millicores, MiB and pieces; `closed` says why it launches nothing at all, or is empty.
+
+    `capacity_types`: those of on-demand, spot and reserved that it may buy. `requirements`: as in the object, for zones.
+    """
 
     name: str
     instance_types: tuple[str, ...]
+    capacity_types: tuple[str, ...]
+    requirements: tuple[Mapping[str, Any], ...]
     taints: tuple[Mapping[str, Any], ...]
     limits: Mapping[str, int]
     used: Mapping[str, int]
@@ -29,21 +39,45 @@ class Pool:
     def left(self) -> dict[str, int]:
         return {name: max(0, limit - self.used.get(name, 0)) for name, limit in self.limits.items()}
 
+    def allows_zone(self, zone: str) -> bool:
+        return matches(self.requirements, {ZONE: zone})
 
-def pool(item: Mapping[str, Any]) -> Pool:
-    """From a NodePool object (karpenter.sh/v1)."""
+
+def pool(item: Mapping[str, Any], types: Table) -> Pool:
+    """From a NodePool object (karpenter.sh/v1). `types`: the instance types there are."""
     spec, status = item["spec"], item.get("status") or {}
     template = (spec.get("template") or {}).get("spec") or {}
     requirements = template.get("requirements") or ()
     return Pool(
         name=item["metadata"]["name"],
-        instance_types=tuple(name for name, row in instances().items() if row["gpu_count"] and matches(requirements, labels(row))),
+        instance_types=tuple(name for name, row in types.items() if row["gpu_count"] and matches(requirements, labels(row))),
+        capacity_types=tuple(kind for kind in (RESERVED, SPOT, ON_DEMAND) if matches(requirements, {CAPACITY_TYPE: kind})),
+        requirements=tuple(requirements),
         taints=tuple(template.get("taints") or ()),
         limits=_amounts(spec.get("limits") or {}),
         used=_amounts(status.get("resources") or {}),
         node_class=(template.get("nodeClassRef") or {}).get("name", ""),
         closed=_closed(item["metadata"], spec, status),
     )
+
+
+def assumed(types: Table) -> Pool:
+    """A pool without limits for every GPU type, on demand: what a plan without cluster and without NodePools supposes."""
+    chosen = tuple(name for name, row in types.items() if row["gpu_count"])
+    return Pool(ASSUMED, chosen, (ON_DEMAND,), (), (GPU_TAINT,), {}, {}, "", "")
+
+
+def merged(live: Iterable[Mapping[str, Any]], planned: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Objects as they will be: planned ones replace live ones of the same name, and keep what these have launched already.
+
+    Conditions are dropped: they tell of the specification that the run will replace.
+    """
+    found = {item["metadata"]["name"]: item for item in live}
+    for item in planned:
+        before = found.get(item["metadata"]["name"]) or {}
+        used = (before.get("status") or {}).get("resources") or {}
+        found[item["metadata"]["name"]] = {**item, "status": {"resources": used}}
+    return list(found.values())
 
 
 def _closed(metadata: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> str:

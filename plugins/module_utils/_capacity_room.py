@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ._capacity_context import Context, Model, foreign_taints
+from ._capacity_market import Denial, Market
 from ._capacity_pools import Pool, cost
-from ._gpu_nodes import Facts, instances
+from ._gpu_nodes import Facts
+from ._gpu_nodes_dra import DRIVER as DRA
 from ._gpu_nodes_resources import mebibytes, millicores
 from ._instances import DAEMONSETS_CPU_M, DAEMONSETS_MEMORY_MIB
+
+DRA_ONLY = "GPUs only by DRA claims"
 
 
 @dataclass
@@ -40,38 +46,98 @@ def need(model: Model) -> Need:
     return Need(model, int(model["gpus"]), millicores(resources.get("cpu", 0)), mebibytes(resources.get("memory", 0)))
 
 
+@dataclass(frozen=True)
+class Refused:
+    """AWS does not bring a node that Kubernetes would take: the first reason decides, `others` are those of further instance types."""
+
+    denial: Denial
+    node: Facts
+    others: tuple[Denial, ...] = ()
+
+
 class Room:
-    """The free room of a context; every placed replica makes it smaller."""
+    """The free room of a context; every placed replica makes it smaller.
+
+    `group_refusals`: nodes of node groups that AWS does not bring, by group name, with their number.
+    """
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.bins = [bin_of(node) for node in context.nodes if node["state"] == "ready" or _joining(node)] + list(_group_bins(context))
+        self.market = Market(context.account, context.types)
+        self.bins = [bin_of(node) for node in context.nodes if node["state"] == "ready" or _joining(node)]
         self.left = {pool.name: pool.left() for pool in context.pools}
         self.placed: dict[str, int] = {}
+        self.group_refusals: dict[str, tuple[Refused, int]] = {}
+        self._pools = {pool.name: pool for pool in context.pools}
+        for group in context.node_groups:
+            self._start(group)
 
-    def place(self, wanted: Need) -> bool:
-        """Take the room of one replica: the tightest node that fits, else a new one. False if there is none."""
+    def place(self, wanted: Need) -> Refused | bool:
+        """Take the room of one replica: the tightest node that fits, else a new one. If there is none: False, or Refused when only AWS is in the way."""
         fitting = [b for b in self.bins if fits(wanted, b) and not obstacle(self.context, wanted.model, b.node)]
         found = min(fitting, key=lambda b: (b.gpus, b.cpu_m), default=None) or self._launch(wanted)
-        if found is None:
-            return False
+        if not isinstance(found, Bin):
+            return found or False
         found.gpus -= wanted.gpus
         found.cpu_m -= wanted.cpu_m
         found.memory_mib -= wanted.memory_mib
         self.placed[wanted.model["name"]] = self.placed.get(wanted.model["name"], 0) + 1
         return True
 
-    def _launch(self, wanted: Need) -> Bin | None:
+    def _launch(self, wanted: Need) -> Bin | Refused | None:
         order = {name: rank for rank, name in enumerate(wanted.model.get("instance_types") or ())}
+        refused: list[tuple[Denial, Facts]] = []
         for node in sorted(self.context.prospects, key=lambda n: order.get(n["instance_type"], len(order))):
-            fresh, price, left = bin_of(node), cost(instances()[node["instance_type"]]), self.left[node["origin"]["name"]]
-            affordable = all(price[name] <= amount for name, amount in left.items())
+            name = node["origin"]["name"]
+            fresh, price, left = bin_of(node), cost(self.context.types[node["instance_type"]]), self.left[name]
+            affordable = all(price[key] <= amount for key, amount in left.items())
             if affordable and fits(wanted, fresh) and not obstacle(self.context, wanted.model, node):
-                for name in left:
-                    left[name] -= price[name]
+                denial = self.market.grant(self.context.ask_of_pool(self._pools[name], node["instance_type"]))
+                if denial:
+                    refused.append((denial, node))
+                    continue
+                for key in left:
+                    left[key] -= price[key]
                 self.bins.append(fresh)
                 return fresh
+        return _refused(refused)
+
+    def _start(self, group: Mapping[str, Any]) -> None:
+        """Nodes that a node group without nodes will bring: `desired_size` of the first of its types that AWS has."""
+        mine = {node["instance_type"]: node for node in self.context.nodes if node["planned"] and node["origin"]["name"] == group["name"]}
+        nodes = [mine[name] for name in group.get("instance_types") or () if name in mine]
+        missing = int(group.get("desired_size") or 0) if nodes else 0
+        while missing:
+            refused: list[tuple[Denial, Facts]] = []
+            for node in nodes:
+                denial = self.market.grant(self.context.ask_of_group(group, node["instance_type"]))
+                if denial is None:
+                    self.bins.append(bin_of(node))
+                    break
+                refused.append((denial, node))
+            else:
+                self.group_refusals[group["name"]] = (_refused(refused), missing)
+                return
+            missing -= 1
+
+
+def _refused(found: list[tuple[Denial, Facts]]) -> Refused | None:
+    if not found:
         return None
+    (first, node), seen = found[0], {found[0][0].key}
+    others = []
+    for denial, _node in found[1:]:
+        if denial.key not in seen:
+            seen.add(denial.key)
+            others.append(denial)
+    return Refused(first, node, tuple(others))
+
+
+def nodes_for(wanted: Need, node: Facts, replicas: int) -> int:
+    """New nodes of this kind that so many replicas take."""
+    empty = bin_of(node)
+    each = min(empty.gpus // wanted.gpus, *(have // need for have, need in ((empty.cpu_m, wanted.cpu_m), (empty.memory_mib, wanted.memory_mib)) if need))
+    return -(-replicas // max(1, each))
 
 
 def bin_of(node: Facts) -> Bin:
@@ -86,15 +152,6 @@ def _joining(node: Facts) -> bool:
     return node["origin"]["kind"] == "nodepool" and node["state"] in ("not_initialized", "no_device_plugin")
 
 
-def _group_bins(context: Context):
-    """Nodes that a node group without nodes will bring: `desired_size` of its first type."""
-    for group in context.node_groups:
-        mine = [node for node in context.nodes if node["planned"] and node["origin"]["name"] == group["name"]]
-        first = next((node for node in mine if node["instance_type"] == group["instance_types"][0]), None)
-        for _number in range(int(group.get("desired_size") or 0) if first else 0):
-            yield bin_of(first)
-
-
 def fits(wanted: Need, free: Bin) -> bool:
     return wanted.gpus <= free.gpus and wanted.cpu_m <= free.cpu_m and wanted.memory_mib <= free.memory_mib
 
@@ -106,6 +163,8 @@ def obstacle(context: Context, model: Model, node: Facts) -> str:
         return f"instance type {node['instance_type'] or 'unknown'} is not allowed for the model"
     if taints := foreign_taints(node["taints"]):
         return f"taint {', '.join(taints)}"
+    if node["gpus"]["resource"] == DRA:
+        return DRA_ONLY
     if node["sharing"]["replicas"] > 1 or node["sharing"]["strategy"] not in ("none", ""):
         return f"GPUs shared by {node['sharing']['strategy']}"
     if node["mig"]["profile"] or node["mig"]["strategy"] == "mixed":
@@ -136,7 +195,7 @@ def pool_obstacle(context: Context, wanted: Need, pool: Pool, left: dict[str, in
             f"{spec}: {usable[-1]['instance_type']} leaves {free.gpus} GPU(s), {free.cpu_m}m CPU, {free.memory_mib} MiB beside the daemonsets",
             "lower resources of the model or allow a larger instance type",
         )
-    price = cost(instances()[fitting[0]["instance_type"]])
+    price = cost(context.types[fitting[0]["instance_type"]])
     short = [name for name, amount in left.items() if price[name] > amount]
     if not short:
         return "", ""

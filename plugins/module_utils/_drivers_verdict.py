@@ -36,7 +36,7 @@ class Verdict:
 
 def image(reference: str, image_cuda: str | None = None) -> Image:
     """What an image needs, from its release and its -cu129 like suffix; `image_cuda` wins. An unknown tag gives None, never a guess."""
-    table, version = _data.load("vllm_images"), version_of(reference)
+    table, version = _data.load("vllm_images"), version_of(reference) if is_vllm(reference) else None
     row = None
     for candidate in table["releases"] if version else ():
         if numbers(candidate["from"]) <= version:
@@ -48,6 +48,11 @@ def image(reference: str, image_cuda: str | None = None) -> Image:
     if tagged:
         return Image(reference, f"{tagged[1]}.{tagged[2]}", floor, "tag")
     return Image(reference, row["cuda"], floor, "table") if row else Image(reference, None, None, "unknown")
+
+
+def is_vllm(reference: str) -> bool:
+    """Whether the number in an image's tag is a release of vLLM: not so for "acme/llm-server:2.1.0"."""
+    return "vllm" in reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
 
 
 def judge(wanted: Image, gpu_name: str | None, capability: str | None, driver: Driver | None, env: Mapping[str, Any], month: str) -> Verdict:

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 FITS, TIGHT, NO, UNKNOWN = "FITS", "TIGHT", "NO", "UNKNOWN"
+_NO_FLOAT16 = ("Gemma2", "Gemma3", "Glm4")  # config/model.py: they need a dtype with a larger exponent
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,11 @@ class Fit:
         return lines
 
 
-def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens: int | None = None, network_volume: bool = False) -> Fit:
+def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens: int | None = None, weights: str = "disk") -> Fit:
     """The whole sum for `model` on `gpu`s with `engine`'s settings.
 
-    expected_tokens: prompt plus answer of the usual request, for sizing. network_volume: the weights are read from a network file system, which fills
-    the pod's page cache (host memory). Never raises for a model that does not fit; ValueError for a version that is no version or an unknown dtype.
+    expected_tokens: prompt plus answer of the usual request, for sizing. weights: "disk", "volume" or "stream", which decides the pod's memory
+    (_fit_host). Never raises for a model that does not fit; ValueError for a version that is no version or an unknown dtype.
     """
     engine = resolve(engine, model, gpu)
     found = version(engine.vllm_version)
@@ -151,7 +152,7 @@ def estimate(model: ModelDescription, gpu: Gpu, engine: Engine, expected_tokens:
         concurrency_expected=pool.concurrency(available, min(expected_tokens, length)) if expected_tokens else None,
         expected_tokens=expected_tokens,
         outside=outside,
-        host=host_memory(model, engine, network_volume),
+        host=host_memory(model, engine, weights),
         problems=tuple(problems),
         model=model,
     )
@@ -242,6 +243,9 @@ def _refusals(model: ModelDescription, gpu: Gpu, engine: Engine) -> list[dict[st
     if engine.dtype == "bfloat16" and 0 < gpu.capability < 8:
         found = f"bfloat16 on {gpu.name} (compute capability {gpu.capability})"
         rows.append(problem("dtype", subject, found, "compute capability 8.0 or higher", "set dtype to half"))
+    if engine.dtype in ("float16", "half") and model.architecture.startswith(_NO_FLOAT16):
+        found = f"float16 on {gpu.name} (compute capability {gpu.capability})" if gpu.capability < 8 else "dtype float16"
+        rows.append(problem("dtype", subject, found, f"bfloat16, because {model.architecture} overflows in float16", "use a GPU of compute capability 8.0"))
     return rows
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass, replace
@@ -68,8 +69,9 @@ class Version:
     older: bool
 
 
+@functools.cache
 def version(text: str) -> Version:
-    """The constants that hold for a vLLM version such as "0.33.0", "v0.19" or "0.23.1rc1".
+    """The constants that hold for a vLLM version such as "0.33.0", "v0.19" or "0.23.1rc1". The result is shared: do not change it.
 
     Raises ValueError when the text holds no major and minor number.
     """
@@ -109,7 +111,8 @@ def resolve(engine: Engine, model: ModelDescription, gpu: Gpu) -> Engine:
         gpu_memory_utilization=engine.gpu_memory_utilization or constants["gpu_memory_utilization"],
         max_num_seqs=sequences,
         max_num_batched_tokens=batched,
-        dtype=engine.dtype or model.dtype,
+        # vLLM casts by itself, with a warning, where a GPU has no bfloat16; asked for explicitly it refuses (platforms/cuda.py).
+        dtype=engine.dtype or ("float16" if model.dtype == "bfloat16" and 0 < gpu.capability < 8 else model.dtype),
         prefix_caching=prefix,
         linear_states=states,
         linear_block_step=math.lcm(engine.block_size, step),

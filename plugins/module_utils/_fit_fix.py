@@ -57,7 +57,7 @@ def _again(fit: Fit, *, model: ModelDescription | None = None, gpu: Gpu | None =
     return estimate(model or fit.model, gpu or fit.gpu, replace(fit.engine, **settings), fit.expected_tokens)
 
 
-def _largest(low: int, high: int, step: int, works: Callable[[int], bool]) -> int | None:
+def largest(low: int, high: int, step: int, works: Callable[[int], bool]) -> int | None:
     """The largest multiple of `step` in [low, high) that works, given that smaller ones work when a larger one does."""
     bottom, top = -(-low // step), (high - 1) // step
     if bottom > top or not works(bottom * step):
@@ -73,18 +73,18 @@ def _largest(low: int, high: int, step: int, works: Callable[[int], bool]) -> in
 
 def _length(fit: Fit, shortest: int) -> Fix | None:
     low = max(shortest, fit.expected_tokens or 0)
-    length = _largest(low, fit.engine.max_model_len, LENGTH_STEP, lambda n: _again(fit, max_model_len=n).verdict == FITS)
+    length = largest(low, fit.engine.max_model_len, LENGTH_STEP, lambda n: _again(fit, max_model_len=n).verdict == FITS)
     return _try(fit, "max_model_len", str(length), f"lower max_model_len to {length}", max_model_len=length) if length else None
 
 
 def _fp8_cache(fit: Fit, _shortest: int) -> Fix | None:
     if fit.engine.kv_cache_dtype != "auto" or fit.gpu.capability < 8:
         return None
-    return _try(fit, "kv_cache_dtype", "fp8", "set kv_cache_dtype to fp8", kv_cache_dtype="fp8")
+    return _try(fit, "kv_cache_dtype", "fp8", "set --kv-cache-dtype=fp8 in extra_args", kv_cache_dtype="fp8")
 
 
 def _sequences(fit: Fit, _shortest: int) -> Fix | None:
-    count = _largest(FEWEST_SEQUENCES, fit.engine.max_num_seqs, 8, lambda n: _again(fit, max_num_seqs=n).verdict == FITS)
+    count = largest(FEWEST_SEQUENCES, fit.engine.max_num_seqs, 8, lambda n: _again(fit, max_num_seqs=n).verdict == FITS)
     return _try(fit, "max_num_seqs", str(count), f"lower max_num_seqs to {count}", max_num_seqs=count) if count else None
 
 
@@ -111,4 +111,4 @@ def _tensor_parallel(fit: Fit, _shortest: int) -> Fix | None:
 def longest_model_len(fit: Fit) -> int:
     """The largest max_model_len (multiple of the block size) of which one request fits, whatever the verdict's margin; 0 when not even the shortest does."""
     step = fit.engine.block_size
-    return _largest(step, fit.model.max_model_len + 1, step, lambda length: _again(fit, max_model_len=length).margin_gib >= 0) or 0
+    return largest(step, fit.model.max_model_len + 1, step, lambda length: _again(fit, max_model_len=length).margin_gib >= 0) or 0

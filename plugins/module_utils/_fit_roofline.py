@@ -13,6 +13,7 @@ from typing import Any
 
 from . import _data
 from ._fit import Fit, kv_layout
+from ._fit_engine import version
 from ._fit_model import ModelDescription
 from ._fit_weights import BYTES, parameters
 
@@ -21,7 +22,8 @@ from ._fit_weights import BYTES, parameters
 class Throughput:
     """Per replica. Output tokens/s as expected and the range that a measured value should lie in; `requests` running at once, after the KV cache's cap.
 
-    step_ms: time per output token; terms: milliseconds by name.
+    step_ms: time of a step, prefill of those that arrive included; tpot_ms: between two tokens of an answer, as its client sees it: the step without the
+    request's own prefill, which is its time to the first token; terms: milliseconds by name.
     """
 
     output_tokens_s: float
@@ -30,6 +32,7 @@ class Throughput:
     requests: float
     capped: bool
     step_ms: float
+    tpot_ms: float
     terms: dict[str, float]
     range_why: str
 
@@ -67,7 +70,8 @@ def throughput(fit: Fit, prompt_tokens: int, answer_tokens: int, concurrency: fl
     rate = requests / step
     below, above, why = _range(fit, facts)
     milliseconds = {name: seconds * 1000 for name, seconds in terms.items()}
-    return Throughput(rate, rate / (1 + below), rate * (1 + above), requests, held < min(concurrency, engine.max_num_seqs), step * 1000, milliseconds, why)
+    capped, own = held < min(concurrency, engine.max_num_seqs), prefill / requests
+    return Throughput(rate, rate / (1 + below), rate * (1 + above), requests, capped, step * 1000, (step - own) * 1000, milliseconds, why)
 
 
 def dollars_per_million(price_per_hour: float, tokens_per_second: float, utilisation: float = 1.0) -> float:
@@ -97,7 +101,9 @@ def _peak_tflops(fit: Fit) -> float:
 def _range(fit: Fit, facts: dict[str, Any]) -> tuple[float, float, str]:
     """(how far a measured value lies below, above as a share, why)."""
     kind, why = ("moe", "routed experts") if fit.model.experts else ("dense", "dense model")
-    if fit.engine.tensor_parallel >= 4 and not fit.gpu.nvlink:
+    if version(fit.engine.vllm_version).older:
+        kind, why = "older", "vLLM before 0.10, on which the efficiencies were not measured"
+    elif fit.engine.tensor_parallel >= 4 and not fit.gpu.nvlink:
         kind, why = "pcie_tp4", "four or more GPUs over PCIe"
     below, above = facts["range"][kind]
     return below, above, why

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import _data
+from ._gpu_nodes_dra import Devices
 from ._gpu_nodes_resources import GPU, MIG_PREFIX, SHARED_GPU, is_gpu, offered, reserved
+from ._gpu_nodes_smi import Boards
 from ._gpu_nodes_sources import Evidence, gather
+from ._gpu_nodes_types import Table, table
 
 NODE_GROUP_LABEL = "eks.amazonaws.com/nodegroup"
 NODE_POOL_LABEL = "karpenter.sh/nodepool"
@@ -28,43 +29,43 @@ _WRITERS = (  # who wrote the GPU labels of a node, by the label that only they 
 )
 
 
-@functools.cache
-def instances() -> dict[str, Mapping[str, Any]]:
-    """Rows of the instance table by type."""
-    return {row["instance_type"]: row for row in _data.load("instances")["instances"]}
-
-
 def describe(
     nodes: Iterable[Mapping[str, Any]],
     pods: Iterable[Mapping[str, Any]] | None,
     node_groups: Sequence[Mapping[str, Any]] = (),
     node_classes: Iterable[Mapping[str, Any]] = (),
+    types: Table | None = None,
+    boards: Mapping[str, Boards] | None = None,
+    devices: Mapping[str, Devices] | None = None,
 ) -> list[Facts]:
     """Facts of every GPU node, and of a planned node for each node group that has none yet, sorted by name.
 
     `pods` None: they could not be read, then `requested` and `free` are None. `node_groups`: {name, instance_types, ami_type, release_version,
-    version, desired_size}. `node_classes`: EC2NodeClass objects. The shape of a row is documented in plugins/modules/gpu_node_info.py.
+    version, desired_size}. `node_classes`: EC2NodeClass objects. `types`: instance types, by default the collection's table. `boards` and `devices`:
+    what nvidia-smi and ResourceSlices tell, by node. The shape of a row is documented in plugins/modules/gpu_node_info.py.
     """
-    nodes = list(nodes)
+    nodes, types = list(nodes), table() if types is None else types
     groups = {group["name"]: group for group in node_groups}
     classes = {item["metadata"]["name"]: item for item in node_classes}
     held = None if pods is None else reserved(pods)
     rows = []
     for node in nodes:
-        labels = node["metadata"].get("labels") or {}
+        labels, name = node["metadata"].get("labels") or {}, node["metadata"]["name"]
         evidence = Evidence(
             node,
-            instances().get(labels.get(INSTANCE_TYPE_LABEL, ""), {}),
+            types.get(labels.get(INSTANCE_TYPE_LABEL, ""), {}),
             groups.get(labels.get(NODE_GROUP_LABEL, ""), {}),
             classes.get(labels.get(NODE_CLASS_LABEL, ""), {}),
+            (boards or {}).get(name),
+            (devices or {}).get(name),
         )
         if _has_gpus(evidence):
-            name = node["metadata"]["name"]
             rows.append(_facts(evidence, None if held is None else held.get(name, {})))
     alive = {(node["metadata"].get("labels") or {}).get(NODE_GROUP_LABEL) for node in nodes}
     for group in groups.values():
         if group["name"] not in alive:
-            rows += [planned(group["name"], instance_type, group) for instance_type in group.get("instance_types") or () if _gpu_type(instance_type)]
+            chosen = [name for name in group.get("instance_types") or () if types.get(name, {}).get("gpu_count")]
+            rows += [planned(group["name"], name, group, types=types) for name in chosen]
     return sorted(rows, key=lambda row: row["name"])
 
 
@@ -75,12 +76,13 @@ def planned(
     node_class: Mapping[str, Any] | None = None,
     taints: Sequence[Mapping[str, Any]] = (GPU_TAINT,),
     kubernetes: str | None = None,
+    types: Table | None = None,
 ) -> Facts:
-    """Facts of a node that does not exist yet: `instance_type` (one of the instance table) in a node group or of an EC2NodeClass.
+    """Facts of a node that does not exist yet: `instance_type` (one of `types`) in a node group or of an EC2NodeClass.
 
     `kubernetes`: the minor version that its kubelet will have ("1.36"), because AMI releases carry different drivers by minor.
     """
-    row, group = instances()[instance_type], node_group or {}
+    row, group = (table() if types is None else types)[instance_type], node_group or {}
     amount = {"cpu": f"{row['karpenter_alloc_cpu_m']}m", "memory": f"{row['karpenter_alloc_mem_mib']}Mi", GPU: row["gpu_count"]}
     node = {
         "metadata": {"name": f"{name}/{instance_type}", "labels": {INSTANCE_TYPE_LABEL: instance_type}},
@@ -97,15 +99,12 @@ def planned(
     }
 
 
-def _gpu_type(instance_type: str) -> bool:
-    return bool(instances().get(instance_type, {}).get("gpu_count"))
-
-
 def _has_gpus(evidence: Evidence) -> bool:
     labels, status = evidence.labels, evidence.node.get("status") or {}
     return (
         any(is_gpu(name) and str(value) != "0" for name, value in (status.get("capacity") or {}).items())
         or bool(evidence.instance.get("gpu_count"))
+        or evidence.devices is not None
         or "nvidia.com/gpu.product" in labels
         or labels.get("nvidia.com/gpu.present") == "true"
         or labels.get("karpenter.k8s.aws/instance-gpu-manufacturer") == "nvidia"
@@ -121,9 +120,15 @@ def _facts(evidence: Evidence, held: Mapping[str, int] | None) -> Facts:
     capacity, free = offered(status.get("capacity")), offered(status.get("allocatable"))
     driver = figures.get("driver")
     resource = SHARED_GPU if SHARED_GPU in {**capacity, **free} else GPU
+    if evidence.devices and not capacity.get(resource):
+        resource = evidence.devices.resource
+        whole = [device for device in evidence.devices.items if device.kind == "gpu"]
+        capacity[resource], free[resource] = len(whole), sum(device.usable for device in whole)
+        held = None if held is None else {**held, resource: sum(device.allocated for device in whole)}
     replicas = figures.get("sharing.replicas", 1)
-    # GPU Feature Discovery counts the boards themselves: a plugin that lost one has lowered capacity, too.
-    expected = max(capacity.get(resource, 0), figures["gpu.count"] * replicas if provenance.get("gpu.count", {}).get("source") == "label" else 0)
+    # These count the boards themselves: a plugin that lost one has lowered capacity, too.
+    boards = figures["gpu.count"] * replicas if provenance.get("gpu.count", {}).get("source") in ("label", "nvidia-smi") else 0
+    expected = max(capacity.get(resource, 0), boards)
     registered = bool(capacity.get(resource) or any(name.startswith(MIG_PREFIX) for name in capacity))
     mixed = figures.get("mig.strategy") == "mixed"
     gpus = _amount(resource, free, held)
@@ -141,7 +146,10 @@ def _facts(evidence: Evidence, held: Mapping[str, int] | None) -> Facts:
         "ami_kind": figures.get("ami_kind", "unknown"),
         "ami_release": figures.get("ami_release"),
         "origin": _origin(labels),
-        "gpu": {name: figures.get(f"gpu.{name}") for name in ("product", "name", "count", "memory_mib", "compute_capability", "family")},
+        "gpu": {
+            **{name: figures.get(f"gpu.{name}") for name in ("product", "name", "count", "memory_mib", "compute_capability", "family")},
+            "mixed": figures.get("gpu.products", []),
+        },
         "gpus": {
             "resource": resource,
             "capacity": capacity.get(resource, 0),

@@ -2,7 +2,7 @@
 """Where the figures of a GPU node come from, best source first.
 
 A source is a function of (evidence, known) that returns the figures it can tell, by name; `known` holds what better sources have told.
-The first source that tells a figure decides it. A further source (nvidia-smi in a pod, ResourceSlices, EC2) is one more line in SOURCES.
+The first source that tells a figure decides it. A further source is one more line in SOURCES.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _drivers
+from ._gpu_nodes_dra import Devices
 from ._gpu_nodes_resources import GPU, MIG_PREFIX, SHARED_GPU, offered
+from ._gpu_nodes_smi import Boards
 
 MEASURED, INFERRED = "measured", "inferred"
 Figures = dict[str, Any]
@@ -23,14 +25,16 @@ Figures = dict[str, Any]
 class Evidence:
     """One node and what is known around it.
 
-    `node`: the Node object. `instance`: its row of _data/instances.json. `node_group`: the entry of the option node_groups with the name in the
-    node's label. `node_class`: its EC2NodeClass. All three may be empty.
+    `node`: the Node object. `instance`: the row of its type. `node_group`: the node group with the name in the node's label. `node_class`: its
+    EC2NodeClass. All three may be empty. `boards`: what nvidia-smi said there. `devices`: what NVIDIA's DRA driver publishes for it.
     """
 
     node: Mapping[str, Any]
     instance: Mapping[str, Any]
     node_group: Mapping[str, Any]
     node_class: Mapping[str, Any]
+    boards: Boards | None = None
+    devices: Devices | None = None
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -84,6 +88,54 @@ def gfd(evidence: Evidence, known: Figures) -> Figures:
     })  # fmt: skip
 
 
+def nvidia_smi(evidence: Evidence, known: Figures) -> Figures:
+    """nvidia-smi in a pod of the node, if it was asked for."""
+    if evidence.boards is None:
+        return {}
+    rows = evidence.boards.rows
+    return _boards(
+        [product for _driver, product, _memory, _capability in rows],
+        [memory for _driver, _product, memory, _capability in rows],
+        [capability for _driver, _product, _memory, capability in rows],
+        rows[0][0],
+        # A server's pod sees its own boards only.
+        len(rows) if evidence.boards.all_boards else None,
+    )
+
+
+def resource_slices(evidence: Evidence, known: Figures) -> Figures:
+    """ResourceSlices of NVIDIA's DRA driver."""
+    if evidence.devices is None:
+        return {}
+    items = evidence.devices.items
+    whole = [item for item in items if item.kind == "gpu"]
+    figures = _boards(
+        [item.product for item in items], [item.memory_mib for item in items], [item.compute_capability for item in items],
+        next((item.driver for item in items if item.driver), None), len(whole) or None,
+    )  # fmt: skip
+    return _present({
+        **figures,
+        "gpu.family": next((item.family for item in items if item.family), None),
+        "mig.strategy": "mixed" if any(item.kind == "mig" for item in items) else None,
+    })  # fmt: skip
+
+
+def _boards(
+    products: list[str], memories: list[int | None], capabilities: list[str | None], driver: _drivers.Driver | None, count: int | None
+) -> Figures:  # fmt: skip
+    """Figures of boards listed one by one: of different boards in one node the weakest counts."""
+    kinds = sorted({product for product in products if product})
+    return _present({
+        "gpu.product": kinds[0] if kinds else None,
+        "gpu.products": kinds if len(kinds) > 1 else None,
+        "gpu.name": _drivers.gpu_name(kinds[0]) if len(kinds) == 1 else None,
+        "gpu.count": count,
+        "gpu.memory_mib": min((memory for memory in memories if memory), default=None),
+        "gpu.compute_capability": min((text for text in capabilities if text), key=_drivers.numbers, default=None),
+        "driver": driver,
+    })  # fmt: skip
+
+
 def allocatable(evidence: Evidence, known: Figures) -> Figures:
     """What the device plugin has registered with the kubelet."""
     capacity = offered((evidence.node.get("status") or {}).get("capacity"))
@@ -112,7 +164,15 @@ def karpenter(evidence: Evidence, known: Figures) -> Figures:
 
 
 def instance_table(evidence: Evidence, known: Figures) -> Figures:
-    row = evidence.instance
+    return {} if evidence.instance.get("source") == "ec2" else _type(evidence.instance)
+
+
+def ec2(evidence: Evidence, known: Figures) -> Figures:
+    """EC2's description of a type that the table does not know."""
+    return _type(evidence.instance) if evidence.instance.get("source") == "ec2" else {}
+
+
+def _type(row: Mapping[str, Any]) -> Figures:
     if not row.get("gpu_count"):
         return {}
     return {"gpu.name": row["karpenter_gpu_name_label"], "gpu.count": row["gpu_count"], "gpu.memory_mib": row["gpu_memory_mib"]}
@@ -169,9 +229,12 @@ def ami_table(evidence: Evidence, known: Figures) -> Figures:
 
 SOURCES: tuple[tuple[str, str, Callable[[Evidence, Figures], Figures]], ...] = (
     ("label", MEASURED, gfd),
+    ("nvidia-smi", MEASURED, nvidia_smi),
+    ("resource-slice", MEASURED, resource_slices),
     ("allocatable", MEASURED, allocatable),
     ("karpenter-label", INFERRED, karpenter),
     ("instance-table", INFERRED, instance_table),
+    ("ec2", INFERRED, ec2),
     ("gpu-table", INFERRED, gpu_table),
     ("osimage", MEASURED, os_image),
     ("node-group", INFERRED, node_group),

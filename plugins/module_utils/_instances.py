@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,8 +37,9 @@ class Instance:
         return int((self.allocatable_cpu_m - DAEMONSETS_CPU_M) * parts) // 100 * 100, int((self.allocatable_memory_mib - DAEMONSETS_MEMORY_MIB) * parts)
 
 
+@functools.cache
 def table() -> dict[str, Instance]:
-    """All types with at least one whole GPU, by name."""
+    """All types with at least one whole GPU, by name. The result is shared: do not change it."""
     return {
         row["instance_type"]: Instance(
             name=row["instance_type"],

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Instant queries, straight or through the API server when Prometheus' address only exists inside the cluster."""
+"""Prometheus' HTTP API, straight or through the API server when Prometheus' address only exists inside the cluster."""
 
 from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
@@ -19,10 +20,10 @@ class PrometheusError(Exception):
 
 
 class Prometheus:
-    """`url` as a pod would use it. A host NAME.NAMESPACE.svc[.cluster.local] is asked through the API server's service proxy."""
+    """`url` as a pod would use it. A host NAME.NAMESPACE.svc[.cluster.local] is asked through the API server's service proxy, without `headers`."""
 
-    def __init__(self, url: str, cluster: Cluster) -> None:
-        self.url, self.cluster = url.rstrip("/"), cluster
+    def __init__(self, url: str, cluster: Cluster, headers: Mapping[str, str] | None = None, validate_certs: bool = True) -> None:
+        self.url, self.cluster, self.headers, self.validate_certs = url.rstrip("/"), cluster, headers, validate_certs
         parts = urlsplit(self.url)
         labels = (parts.hostname or "").removesuffix(".cluster.local").split(".")
         self.proxy = ""
@@ -32,12 +33,18 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The vector of an instant query; a scalar comes as a vector of one."""
-        asked = {"query": expression}
+        data = self.get("query", {"query": expression})
+        return [{"metric": {}, "value": data["result"]}] if data["resultType"] == "scalar" else data["result"]
+
+    def get(self, what: str, asked: Mapping[str, str] | None = None) -> Any:
+        """`data` of /api/v1/<what>. Raises PrometheusError."""
+        path = f"/api/v1/{what}"
         try:
             if self.proxy:
-                answer = self.cluster.request("GET", f"{self.proxy}/api/v1/query", asked)
+                answer = self.cluster.request("GET", f"{self.proxy}{path}", asked)
             else:
-                with open_url(f"{self.url}/api/v1/query?{urlencode(asked)}", timeout=10) as response:
+                address = f"{self.url}{path}{'?' + urlencode(asked) if asked else ''}"
+                with open_url(address, timeout=10, headers=dict(self.headers or {}), validate_certs=self.validate_certs) as response:
                     answer = json.load(response)
         except HTTPError as error:
             answer = _body(error)
@@ -46,9 +53,11 @@ class Prometheus:
         except (URLError, OSError, ssl.SSLError, ValueError) as error:
             raise PrometheusError(f"found {error} at {self.url}; needed an answer of Prometheus; fix: check llm_prometheus_url") from error
         if answer.get("status") != "success":
-            raise PrometheusError(f"found {answer.get('error', answer)} for {expression}; needed valid PromQL; fix: correct the query")
-        data = answer["data"]
-        return [{"metric": {}, "value": data["result"]}] if data["resultType"] == "scalar" else data["result"]
+            told = answer.get("error", answer)
+            if asked:
+                raise PrometheusError(f"found {told} for {asked['query']}; needed valid PromQL; fix: correct the query")
+            raise PrometheusError(f"found {told} at {self.url}{path}; needed that API of Prometheus; fix: check llm_prometheus_url and its login")
+        return answer["data"]
 
 
 def _body(error: HTTPError) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +26,19 @@ class Verdict:
 READY = Verdict("ready")
 
 
-def judge(obj: Object | None, kind: str, wanted: list[Mapping[str, Any]]) -> Verdict:
-    """Verdict on the object alone. `wanted` are conditions {type, status, reason (one or a list)}; without any the kind's own rule applies."""
+def judge(obj: Object | None, kind: str, wanted: list[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]] = ()) -> Verdict:
+    """Verdict on the object alone.
+
+    `wanted` are conditions {type, status, reason (one or a list)}, `fields` {path, value, fix}; without any the kind's own rule applies.
+    """
     if obj is None:
         return Verdict("waiting", "does not exist", "see that it was created, and that its kind is served")
     status, generation = obj.get("status", {}), obj["metadata"].get("generation", 0)
     if status.get("observedGeneration", generation) < generation:
         return Verdict("waiting", "its controller has not seen the last change yet", "see that the controller runs")
-    if wanted:
-        return next((v for v in (_condition(obj, w) for w in wanted) if v.state != "ready"), READY)
+    if wanted or fields:
+        verdicts = [*(_condition(obj, w) for w in wanted), *(_field(obj, f) for f in fields)]
+        return next((v for v in verdicts if v.state != "ready"), READY)
     rule = {"Deployment": _deployment, "DaemonSet": _daemon_set, "StatefulSet": _stateful_set, "Job": _job, "Pod": _pod, "PersistentVolumeClaim": _claim}.get(
         kind
     )
@@ -63,6 +67,19 @@ def _condition(obj: Object, wanted: Mapping[str, Any]) -> Verdict:
         need = f" (needed {status}{' for ' + ' or '.join(reasons) if reasons else ''})"
         return Verdict("waiting", "; ".join([f"condition {kind} is {seen['status']}: {told}{need}", *others]), "correct what the message names")
     return READY
+
+
+def _field(obj: Object, wanted: Mapping[str, Any]) -> Verdict:
+    """`path` leads to the field; without `value` it must be there and be neither empty nor 0."""
+    found: Any = obj
+    for key in wanted["path"]:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    value = wanted.get("value")
+    if str(found) == str(value) if value is not None else found and str(found) != "0":
+        return READY
+    told = "missing" if found in (None, "") else found
+    need = f" (needed {value})" if value is not None else ""
+    return Verdict("waiting", f"{'.'.join(wanted['path'])} is {told}{need}", wanted.get("fix") or "see that its controller runs")
 
 
 def _deployment(obj: Object) -> Verdict:

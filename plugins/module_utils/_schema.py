@@ -61,6 +61,8 @@ def cast(options: Mapping[str, Any], value: Any, subject: str, path: str = "") -
 
 def _cast_one(option: Mapping[str, Any], given: Any, subject: str, path: str) -> tuple[Any, Rows]:
     kind = option["type"]
+    if kind == "raw":
+        return given, []
     if kind == "dict":
         if "suboptions" in option:
             return cast(option["suboptions"], given, subject, f"{path}.")
@@ -70,7 +72,7 @@ def _cast_one(option: Mapping[str, Any], given: Any, subject: str, path: str) ->
     if kind == "list":
         if not isinstance(given, (list, tuple)):
             return [], [problem("type", subject, f"{path} = {given!r}", "a list", f"write {path} as a list")]
-        element = {"type": option["elements"], "suboptions": option.get("suboptions")} if option.get("suboptions") else {"type": option["elements"]}
+        element = {"type": option["elements"], **{key: option[key] for key in ("suboptions", "choices") if option.get(key)}}
         pairs = [_cast_one(element, item, subject, f"{path}[{index}]") for index, item in enumerate(given)]
         return [item for item, _ in pairs], [row for _, more in pairs for row in more]
     try:

@@ -145,12 +145,15 @@ def render(model: dict[str, Any], path: str) -> list[str]:
     ]
     if model["pipeline_parallel_size"] > 1:
         args.append(f"--pipeline-parallel-size={model['pipeline_parallel_size']}")
-    if model["max_model_len"]:
-        args.append(f"--max-model-len={model['max_model_len']}")
+    # Of a model that is not known vLLM finds the longest context that fits; else the plan says it, so that clients can rely on it.
+    args.append(f"--max-model-len={model['max_model_len'] or 'auto'}")
     if model["weights"]["mode"] == "stream":
         # One reader a 4 GiB of weights fills the NIC; more only costs memory (AWS, ml-inference-fast-model-loading).
         readers = min(32, max(4, math.ceil(model["weights"]["size_gib"] / 4)))
-        args += ["--load-format=runai_streamer", f"--model-loader-extra-config={json.dumps({'concurrency': readers}, separators=(',', ':'))}"]
+        loader = {"concurrency": readers}
+        if model["weights"].get("buffer_gib"):
+            loader["memory_limit"] = model["weights"]["buffer_gib"] * 2**30  # without it a worker may hold a whole file in the pod's memory
+        args += ["--load-format=runai_streamer", f"--model-loader-extra-config={json.dumps(loader, separators=(',', ':'))}"]
     else:
         # A network volume is read much faster front to back than by the page faults of a lazy mmap.
         args.append("--safetensors-load-strategy=prefetch")

@@ -65,6 +65,15 @@ options:
     type: str
     choices: [update, keep]
     default: update
+  handed_over:
+    description:
+      - Fields, such as V(spec.replicas), that belong to the definitions at one time and to an autoscaler at another.
+      - A definition that sets such a field takes it back from whoever has it now, as if with O(force_conflicts=true), but only this field.
+      - A definition that leaves it out keeps the value that was applied last until somebody else changes it. Without this the field would fall back
+        to its default when it is first left out, which for replicas is 1.
+    type: list
+    elements: str
+    default: []
   prune:
     description:
       - Also delete objects that match one of these selectors and are not among O(definitions), the leftovers of earlier calls.

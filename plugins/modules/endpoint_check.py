@@ -40,6 +40,10 @@ options:
       url:
         description: Address inside the cluster. Only returned.
         type: str
+      idle_allowed:
+        description: The model may be scaled to zero. Without any pod it is then not asked; a pod that is not ready is a problem all the same.
+        type: bool
+        default: false
       api_key_secret:
         description: Secret with the key.
         type: dict

@@ -19,11 +19,20 @@ description:
     limits. Too little for the replicas that start is an error, for the largest number a warning. Replicas that already run are counted in.
   - >-
     Health. Unhealthy GPUs, nodes without a device plugin, GPUs that are shared or split.
-  - A list that the user may not read is a row of its own, naming the missing rule, and costs only its part of the answer.
+  - >-
+    AWS, for the nodes that are still to come. vCPU quotas (granted, in use, open requests for more), where the instance types are offered against the zones
+    of the subnets, free addresses, capacity reservations and blocks, the placement score of spot.
+  - >-
+    A list or a call that is not allowed is a row of its own, naming the missing rule or IAM action, and costs only its part of the answer. Without AWS
+    credentials, and without a kubeconfig, a row says what was not checked. A login that was chosen by an option or variable and does not work is a failure.
+  - >-
+    Without a cluster and without O(node_pools) or O(node_groups) the check supposes a NodePool without limits for the models' instance types: whether
+    a replica fits its node, and what AWS grants and offers.
 author:
   - llmops.eks contributors (@llmops)
 requirements:
   - kubernetes >= 29, < 37.0.2
+  - boto3 >= 1.36
 options:
   models:
     description:
@@ -39,43 +48,35 @@ options:
     description: Where the models run. Scheduled pods of a model there count as replicas that have their place.
     type: str
     default: llm-serving
-  node_groups:
-    description: What is known of managed node groups, in the words of EKS' DescribeNodegroup. See M(llmops.eks.gpu_node_info).
+  cluster_name:
+    description:
+      - The EKS cluster. With it AWS tells whether it is in this account and region, its node groups, and its subnets by the tag
+        C(karpenter.sh/discovery).
+      - Without it quotas and offers of the region are checked.
+    type: str
+  subnets:
+    description: IDs of the subnets where new nodes will be, instead of those that EC2NodeClasses, node groups or the cluster's tag select.
+    type: list
+    elements: str
+    default: []
+  node_pools:
+    description:
+      - NodePool and EC2NodeClass objects that this run will apply. They count as if they were there, so the check can come first on an empty cluster.
+      - An object of the same name in the cluster is taken as it will be. What it has launched already still counts against its limits.
     type: list
     elements: dict
     default: []
-    suboptions:
-      name:
-        description: Name of the node group.
-        type: str
-        required: true
-      instance_types:
-        description: Instance types. The first is the one that EKS tries first.
-        type: list
-        elements: str
-        default: []
-      ami_type:
-        description: AMI type, for example V(AL2023_x86_64_NVIDIA).
-        type: str
-      release_version:
-        description: AMI release, for example V(1.36.2-20260714).
-        type: str
-      version:
-        description: Kubernetes minor version, for example V(1.36).
-        type: str
-      desired_size:
-        description: Nodes that the group will have. Counted while it has none yet.
-        type: int
-        default: 0
   fail_on_errors:
     description: Fail when a row has severity C(error), with all of them in the message. Otherwise the caller decides.
     type: bool
     default: false
 extends_documentation_fragment:
+  - llmops.eks.gpu_nodes
   - kubernetes.core.k8s_auth_options
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
   - llmops.eks.attributes
   - llmops.eks.attributes.controller
-  - llmops.eks.attributes.k8s
 attributes:
   check_mode:
     support: full
@@ -86,7 +87,14 @@ attributes:
   idempotent:
     support: full
 notes:
-  - Wants the permission to list nodes, pods, C(nodepools.karpenter.sh) and C(ec2nodeclasses.karpenter.k8s.aws).
+  - Wants the permission to list nodes, pods, C(nodepools.karpenter.sh), C(ec2nodeclasses.karpenter.k8s.aws) and C(resourceslices.resource.k8s.io), and
+    with DRA C(resourceclaims) and C(deviceclasses), too.
+  - "IAM actions: C(ec2:DescribeInstanceTypeOfferings), C(ec2:DescribeSubnets), C(ec2:DescribeInstances), C(ec2:DescribeCapacityReservations),
+    C(ec2:DescribeCapacityBlocks), C(ec2:GetSpotPlacementScores) if spot is allowed, C(ec2:DescribeInstanceTypes) for unknown types,
+    C(servicequotas:GetServiceQuota), C(servicequotas:GetAWSDefaultServiceQuota), C(servicequotas:ListRequestedServiceQuotaChangeHistoryByQuota),
+    C(eks:DescribeCluster), C(eks:ListNodegroups), C(eks:DescribeNodegroup)."
+  - Asks AWS ten to fifteen things at once. With 100 nodes and 300 pods a call takes less than two seconds of CPU, C(bench/capacity.py) measures it.
+  - A quota's use is counted from the instances that run, not from CloudWatch, which is minutes late. Unused capacity reservations count as in use, as AWS does.
   - Room for the extra pod of a rolling update, and pods that wait for a node, are not counted.
 seealso:
   - module: llmops.eks.gpu_node_info
@@ -104,6 +112,14 @@ EXAMPLES = r"""
     models: "{{ plan.models }}"
     fail_on_errors: true
 
+- name: Check before Karpenter is there, and stop before anything is written
+  llmops.eks.gpu_capacity_check:
+    models: "{{ plan.models }}"
+    cluster_name: prod
+    region: us-east-1
+    node_pools: "{{ karpenter_gpu_objects }}"
+    fail_on_errors: true
+
 - name: Check an image of one's own, built on CUDA 12.9
   llmops.eks.gpu_capacity_check:
     models: "{{ plan.models }}"
@@ -118,7 +134,9 @@ problems:
     - >-
       C(check) is one of V(permission), V(karpenter_missing), V(image_floor), V(image_cuda), V(compute_capability), V(driver_branch), V(driver_cuda_major),
       V(driver_cuda_minor), V(driver_end_of_life), V(driver_unknown), V(forward_compatibility), V(ami_release), V(gpu_unhealthy), V(gpu_not_registered),
-      V(node_not_ready), V(gpu_not_whole), V(capacity), V(model).
+      V(node_not_ready), V(gpu_not_whole), V(gpu_mixed), V(gpu_dra), V(exec), V(capacity), V(kubernetes), V(model), V(node_pools); of AWS V(aws_login),
+      V(aws_unreachable), V(aws_permission), V(aws_call), V(eks_cluster), V(subnets), V(offering), V(subnet_addresses), V(quota), V(reservation),
+      V(capacity_block), V(spot_score).
   returned: when the models could be read
   type: list
   elements: dict
@@ -146,9 +164,19 @@ drivers:
        "verdict": "ok", "check": "driver", "source": "label", "confidence": "measured"}
 node_pools:
   description:
-    - NodePools with the GPU C(instance_types) they allow, C(limits), C(used) and C(left) in millicores, MiB and pieces.
+    - NodePools with the GPU C(instance_types) and C(capacity_types) they allow, C(limits), C(used) and C(left) in millicores, MiB and pieces.
     - C(closed) says why one launches nothing.
   returned: success
   type: list
   elements: dict
+quotas:
+  description:
+    - The vCPU quotas that count what may be launched, empty without AWS. C(granted), C(used) and C(pending) (an open request) in vCPUs.
+    - C(default) is true while the account never got another value than AWS' default.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - {"code": "L-DB2E81BA", "name": "Running On-Demand G and VT instances", "market": "on-demand", "granted": 768, "default": false, "used": 96,
+       "pending": null}
 """

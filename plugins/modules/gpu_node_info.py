@@ -12,50 +12,23 @@ version_added: 1.0.0
 description:
   - Reads nodes, pods and EC2NodeClasses, and tells for every NVIDIA GPU node its GPUs, memory, driver, sharing, health, and what is free.
   - >-
-    Each figure comes from the best source there is, in this order. Labels of GPU Feature Discovery, what the device plugin has registered, labels of
-    Karpenter or EKS Auto Mode, the collection's table of instance types, and for the driver the AMI release in a table. RV(nodes[].provenance) says which.
-  - A kubeconfig is enough. AWS is not asked.
+    Each figure comes from the best source there is, in this order. Labels of GPU Feature Discovery, C(nvidia-smi) in a pod (with O(exec)), ResourceSlices
+    of NVIDIA's DRA driver, what the device plugin has registered, labels of Karpenter or EKS Auto Mode, the collection's table of instance types or, for a
+    type that it lacks, EC2's description, and for the driver the AMI release in a table. RV(nodes[].provenance) says which.
+  - A kubeconfig is enough. AWS is asked only for instance types with GPUs that the collection does not know.
 author:
   - llmops.eks contributors (@llmops)
 requirements:
   - kubernetes >= 29, < 37.0.2
-options:
-  node_groups:
-    description:
-      - What is known of managed node groups, in the words of EKS' DescribeNodegroup.
-      - For a node that carries a group's name in its label C(eks.amazonaws.com/nodegroup) it tells the AMI release, and by that the driver.
-      - A group without nodes gives one planned node for each of its GPU instance types.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the node group.
-        type: str
-        required: true
-      instance_types:
-        description: Instance types. The first is the one that EKS tries first.
-        type: list
-        elements: str
-        default: []
-      ami_type:
-        description: AMI type, for example V(AL2023_x86_64_NVIDIA) or V(BOTTLEROCKET_x86_64_NVIDIA).
-        type: str
-      release_version:
-        description: AMI release, for example V(1.36.2-20260714).
-        type: str
-      version:
-        description: Kubernetes minor version, for example V(1.36).
-        type: str
-      desired_size:
-        description: Nodes that the group will have.
-        type: int
-        default: 0
+  - boto3 >= 1.36 for instance types that the collection does not know
+options: {}
 extends_documentation_fragment:
+  - llmops.eks.gpu_nodes
   - kubernetes.core.k8s_auth_options
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
   - llmops.eks.attributes
   - llmops.eks.attributes.controller
-  - llmops.eks.attributes.k8s
 attributes:
   check_mode:
     support: full
@@ -67,6 +40,7 @@ attributes:
     support: full
 notes:
   - Needs the permission to list nodes. Without the permission to list pods C(requested) and C(free) are null, see RV(unread).
+  - The IAM action is C(ec2:DescribeInstanceTypes).
 seealso:
   - module: llmops.eks.gpu_capacity_check
 """
@@ -79,6 +53,11 @@ EXAMPLES = r"""
 - name: Show drivers that were measured, not inferred
   ansible.builtin.debug:
     msg: "{{ gpu.nodes | selectattr('provenance.driver.confidence', 'defined') | selectattr('provenance.driver.confidence', '==', 'measured') }}"
+
+- name: Measure drivers without GPU Feature Discovery
+  llmops.eks.gpu_node_info:
+    exec: true
+  register: gpu
 
 - name: Include a node group that has no nodes yet
   llmops.eks.gpu_node_info:
@@ -144,14 +123,15 @@ nodes:
     gpu:
       description:
         - C(product), C(name) as Karpenter writes it, C(count) of boards (of MIG devices with one profile).
-        - C(memory_mib) of one, C(compute_capability), C(family).
+        - C(memory_mib) of one, C(compute_capability), C(family). Of different boards in one node the weakest counts, and C(mixed) lists their products.
       type: dict
       returned: always
-      sample: {"product": "NVIDIA-A10G", "name": "a10g", "count": 4, "memory_mib": 23028, "compute_capability": "8.6", "family": "ampere"}
+      sample: {"product": "NVIDIA-A10G", "name": "a10g", "count": 4, "memory_mib": 23028, "compute_capability": "8.6", "family": "ampere", "mixed": []}
     gpus:
       description:
         - C(resource), and of it C(capacity), C(allocatable), C(unhealthy), C(requested), C(free).
         - With sharing these are slices, C(replicas) for each GPU.
+        - C(resource) is V(gpu.nvidia.com) where only a DRA driver publishes the GPUs. Then C(requested) counts the devices of allocated claims.
       type: dict
       returned: always
       sample: {"resource": "nvidia.com/gpu", "capacity": 4, "allocatable": 3, "unhealthy": 1, "requested": 1, "free": 2}
@@ -189,14 +169,14 @@ nodes:
     provenance:
       description:
         - Of each known figure its C(source) and C(confidence).
-        - C(source) is one of V(label), V(allocatable), V(karpenter-label), V(instance-table), V(gpu-table), V(osimage),
-          V(node-group), V(node-class), V(ami-table).
+        - C(source) is one of V(label), V(nvidia-smi), V(resource-slice), V(allocatable), V(karpenter-label), V(instance-table), V(ec2), V(gpu-table),
+          V(osimage), V(node-group), V(node-class), V(ami-table).
         - C(confidence) is V(measured) on the node or V(inferred) from what the type or the AMI should have.
       type: dict
       returned: always
       sample: {"driver": {"source": "ami-table", "confidence": "inferred"}}
 unread:
-  description: Resources that the user may not list.
+  description: What could not be read, for example resources that the user may not list, pods where C(nvidia-smi) did not run, EC2's instance types.
   returned: success
   type: list
   elements: str

@@ -14,8 +14,23 @@ author:
 description:
   - Merges defaults under every model, casts strings that came from a survey, refuses what cannot work with all problems at once, and computes
     instance types, resources, vLLM arguments, probe budgets and the scaler's query.
-  - Pure. It reads neither the cluster nor AWS and changes nothing.
+  - Finds out what each model is (its C(config.json) in the item, in S3, on the Hugging Face hub, in the volume, or the built-in table), computes whether and
+    on which EC2 instances it fits, what that costs, how many requests it holds, and sets everything that was left open from the answer.
+  - Changes nothing. With O(live=false) it reads nothing either.
 options:
+  live:
+    description:
+      - Whether to read models' descriptions from S3, the hub and the volume, and prices from AWS.
+      - With V(false) only what is in the items and the built-in tables is used. Prices are then those of us-east-1 at the table's date.
+    type: bool
+    default: true
+  state:
+    description:
+      - V(absent) plans the removal of all models. Nothing is read, and a model that could not be served is no problem.
+      - To remove some of them set O(models[].state=absent) instead.
+    type: str
+    choices: [present, absent]
+    default: present
   models:
     description: The models, the list C(llm_models) of an inventory.
     type: list
@@ -57,8 +72,8 @@ options:
             default: auto
           size_gib:
             description:
-              - Size of the checkpoint in GiB.
-              - Without it the GPU memory of one replica is taken as the upper bound, which makes the probe budgets longer than needed.
+              - Size of the checkpoint in GiB. The default is the size of the model's tensors.
+              - Of a model about which nothing is known the GPU memory of one replica is taken, which makes the probe budgets longer than needed.
             type: float
           claim:
             description: Name of the claim for V(volume). The default is C(<name>-weights), or the claim of a C(pvc://) source.
@@ -68,21 +83,50 @@ options:
               - Directory of this version of the weights inside the claim. Another value is another copy beside the old one.
               - The default is the revision of an C(hf://) source, else V(main).
             type: str
+      config:
+        description:
+          - What the model is, for a source that cannot be read from where Ansible runs. One of the content of its C(config.json) as a mapping (with
+            C(checkpoint_bytes), the bytes of all tensors, beside it when known), the path of that file or of a folder with it (a relative one starts at the
+            inventory), or the model's name on the Hugging Face hub.
+          - Without it the source itself is asked, then the built-in table.
+        type: raw
+      traffic:
+        description: The usual request, for choosing the instance, O(models[].max_num_seqs) and the autoscaler's target, and for stating speed and cost.
+        type: dict
+        default: {}
+        suboptions:
+          prompt_tokens:
+            description: Tokens of a prompt.
+            type: int
+            default: 1024
+          answer_tokens:
+            description: Tokens of an answer.
+            type: int
+            default: 256
+          concurrent_requests:
+            description: Requests that one replica should run at once. The default is as many as the KV cache holds, up to 256.
+            type: int
       tensor_parallel_size:
-        description: GPUs that share each layer.
+        description:
+          - GPUs that share each layer. The default is that of the cheapest allowed instance on which the model fits.
+          - Of a model about which nothing is known it is 1.
         type: int
-        default: 1
       pipeline_parallel_size:
         description: Stages of consecutive layers, each on its own GPU.
         type: int
         default: 1
       max_model_len:
-        description: Longest prompt plus answer in tokens. The default is the model's own, which often needs more KV cache than the GPU has.
+        description:
+          - Longest prompt plus answer in tokens. The default is the model's own where that fits on the cheapest instance that holds at least 8192 tokens,
+            else the longest that fits there; a row says so.
+          - Of a model about which nothing is known vLLM finds it itself (C(--max-model-len=auto)).
         type: int
       max_num_seqs:
-        description: Requests that one replica runs at a time. vLLM's own default (256 to 1024) is too many for most GPUs.
+        description:
+          - Requests that one replica runs at a time. vLLM's own default (256 to 1024) is too many for most GPUs.
+          - The default is as many requests of the usual length (O(models[].traffic)) as the KV cache holds at once, between 8 and 256, and 64 for a model about
+            which nothing is known.
         type: int
-        default: 64
       gpu_memory_utilization:
         description: Share of the GPU's memory that vLLM takes for weights, activations and KV cache together.
         type: float
@@ -108,6 +152,14 @@ options:
         type: list
         elements: str
         default: []
+      capacity_types:
+        description:
+          - What the model may run on, and whose prices decide. V(spot) nodes are taken away with two minutes' notice, which is shorter than most drains.
+          - Nodes that Karpenter did not launch are not told apart.
+        type: list
+        elements: str
+        choices: [on-demand, spot]
+        default: [on-demand]
       replicas:
         description: Number of replicas. With a maximum above the minimum an autoscaler owns the number.
         type: dict
@@ -133,7 +185,9 @@ options:
             choices: [standard, http_zero]
             default: standard
           concurrency_per_replica:
-            description: Running and waiting requests that one replica should carry. The default is 60 % of O(models[].max_num_seqs).
+            description:
+              - Running and waiting requests that one replica should carry. The default is 60 % of O(models[].max_num_seqs), or of the requests of the usual
+                length that the KV cache holds when those are fewer.
             type: int
           spare_replicas:
             description: Replicas kept beyond what the load needs, to bridge the start of a new one.
@@ -173,7 +227,10 @@ options:
             description: CPU request.
             type: str
           memory:
-            description: Memory request and limit.
+            description: Memory request. When it is given it is the limit, too, unless O(models[].resources.memory_limit) is.
+            type: str
+          memory_limit:
+            description: Memory limit. It leaves room for page cache, which makes reading the weights from a volume faster.
             type: str
           shm:
             description: Size of /dev/shm.
@@ -212,16 +269,30 @@ options:
     description: Namespace of the models, part of the scaler's query.
     type: str
     default: llm-serving
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - llmops.eks.attributes
+  - llmops.eks.attributes.controller
 attributes:
   check_mode:
-    description: Can run in check mode and predict the same.
     support: full
+    details:
+      - Reads only, the answer is the same.
   diff_mode:
-    description: Nothing is changed, so there is no difference to show.
     support: none
   idempotent:
-    description: The same input gives the same plan.
     support: full
+  action_group:
+    description: Use C(group/llmops.eks.k8s) and C(group/llmops.eks.aws) in C(module_defaults) to set the logins for this module.
+    support: full
+    membership: [llmops.eks.k8s, llmops.eks.aws]
+notes:
+  - >-
+    Wants C(s3:GetObject) and C(s3:ListBucket) on the models' prefixes, C(pricing:GetProducts) and C(ec2:DescribeSpotPriceHistory). What is not allowed
+    or not reachable is a row that is no error; the built-in tables stand in.
+  - O(validate_certs) holds for both Kubernetes and AWS.
 """
 
 EXAMPLES = r"""
@@ -230,6 +301,16 @@ EXAMPLES = r"""
     models: "{{ llm_models }}"
     defaults: "{{ llm_model_defaults | default({}) }}"
   register: llm_planned
+
+- name: What would it take for the largest model, without asking anybody
+  llmops.eks.llm_plan:
+    live: false
+    models:
+      - name: qwen3-235b
+        source: s3://acme-models/qwen3-235b/
+        config: Qwen/Qwen3-235B-A22B-FP8
+        gpu_names: [h100, h200]
+        traffic: {prompt_tokens: 4000, answer_tokens: 500, concurrent_requests: 32}
 """
 
 RETURN = r"""

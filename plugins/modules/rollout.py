@@ -56,6 +56,22 @@ options:
           - A mapping C({type, status, reason}), or a list of such, that must hold instead of the kind's own rule. The default status is V(True); C(reason)
             may be a list.
         type: raw
+      fields:
+        description: Fields that must have a value, besides O(resources[].condition). With any of both the kind's own rule does not count.
+        type: list
+        elements: dict
+        suboptions:
+          path:
+            description: Keys that lead to the field.
+            type: list
+            elements: str
+            required: true
+          value:
+            description: Value, compared as text. Without it the field must be there and be neither empty nor 0.
+            type: str
+          fix:
+            description: What to do when it stays otherwise, for the failure message.
+            type: str
   timeout:
     description: Seconds for all together.
     type: int
@@ -73,6 +89,15 @@ EXAMPLES = r"""
     resources:
       - {api_version: apps/v1, kind: Deployment, namespace: llm-serving, name: llama-3-1-8b}
       - {api_version: karpenter.sh/v1, kind: NodePool, name: llm-gpu, condition: {type: Ready}}
+
+- name: Wait until a node offers its GPUs
+  llmops.eks.rollout:
+    resources:
+      - api_version: v1
+        kind: Node
+        name: ip-10-0-1-2.ec2.internal
+        fields:
+          - {path: [status, allocatable, nvidia.com/gpu], fix: look at the device plugin's pod on it}
 """
 
 RETURN = r"""

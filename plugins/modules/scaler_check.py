@@ -13,7 +13,7 @@ author:
   - llmops.eks contributors
 description:
   - Runs each query against Prometheus. No result is explained by the series and the label that is missing.
-  - Looks for HorizontalPodAutoscalers and ScaledObjects that already scale the same Deployment.
+  - Looks for HorizontalPodAutoscalers and ScaledObjects of others that already scale the same Deployment.
   - Changes nothing.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
@@ -29,21 +29,25 @@ options:
         type: str
         required: true
       query:
-        description: PromQL.
+        description: PromQL. Without it the number of replicas is fixed, and only other scalers are looked for.
         type: str
-        required: true
+        default: ""
       threshold:
         description: Target of one replica.
         type: float
-        required: true
+        default: 1.0
       min:
-        description: Fewest replicas.
+        description: Fewest replicas. With V(0) no result is no problem, because without a replica nothing reports.
         type: int
         default: 1
       max:
         description: Most replicas.
         type: int
         default: 1
+      http_route:
+        description: Whether the scaler needs the KEDA HTTP add-on. It is refused where the cluster does not have it.
+        type: bool
+        default: false
   namespace:
     description: Namespace of the scalers.
     type: str

@@ -22,7 +22,7 @@ from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_
 from werkzeug.exceptions import NotFound
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from sandbox.aws import capacity, eks_access, eks_addons, eks_cluster, eks_nodegroup, eks_update, prices, quotas, seed, stack_repairs
+from sandbox.aws import capacity, eks_access, eks_addons, eks_cluster, eks_nodegroup, eks_update, filters, prices, quotas, seed, stack_repairs
 from sandbox.aws.api import HANDLERS, PASS_ON, AwsError, Call
 from sandbox.aws.control_api import PREFIX, control
 from sandbox.aws.state import State
@@ -40,6 +40,7 @@ class Double:
         self.lock = threading.RLock()
         self.moto = DomainDispatcherApplication(create_backend_app)
         stack_repairs.install()
+        filters.install()
         seed.sow(state)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -4,7 +4,8 @@
 
     tests/fit/score_throughput.py [--points FILE] [--configs FILE] [--json]
 
-A point with a stated concurrency is scored by its time per output token, one with all requests at once by its output rate. Standard library only.
+Like is compared with like: where the rate of a point is its concurrency divided by its time per output token (TPOT), which leaves out the time to the first
+token and the requests that wait, the same quotient is predicted; elsewhere the output rate. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from score import ROOT, Unscorable, _data, _figures, _fit, find_model
 
 CONCURRENCY = re.compile(r"concurrency (\d+)|batch (\d+)|(\d+) concurrent|(\d+) prompts at once")
 VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+RELEASED = {"2024": "0.6.0", "2025": "0.9.0"}  # a release of that year, for points that say no more than when they were measured
+SAME = 0.01  # the rate equals concurrency / TPOT when it is that near
 PRECISION = {"fp8": "fp8", "int4": "int4-experts", "fp4": "nvfp4"}
 
 
@@ -49,7 +52,9 @@ def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any
     if not model.experts and quantisation == "int4-experts":
         model = dataclasses.replace(model, quantisation="int4")
     stated_version = VERSION.search(str(point.get("engine")))
-    engine = _fit.Engine(vllm_version=stated_version[0] if stated_version else "0.10.0", tensor_parallel=point.get("tp") or 1)
+    year = re.search(r"20\d\d", str(point.get("engine")))
+    release = stated_version[0] if stated_version else RELEASED.get(year[0] if year else "", "0.10.0")
+    engine = _fit.Engine(vllm_version=release, tensor_parallel=point.get("tp") or 1)
     text = str(point.get("command"))
     length = re.search(r"--max-model-len (\d+)", text)
     # A shared length where none is stated: the point ran, so the model's own length was no hindrance.
@@ -62,10 +67,19 @@ def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any
     found = _fit_roofline.throughput(fit, prompt, answer, concurrency)
     if not found:
         raise Unscorable("nothing fits by the estimate")
-    rate = found.output_tokens_s
+    tpot = point.get("mean_tpot_ms")
+    by_tpot = bool(tpot) and abs(measured * tpot / (concurrency * 1000) - 1) < SAME
+    rate = concurrency * 1000 / found.tpot_ms if by_tpot else found.output_tokens_s
+    low, high = (rate * bound / found.output_tokens_s for bound in (found.low, found.high))
     row = {"id": point.get("id"), "model": name, "gpu": point["gpu"], "tp": engine.tensor_parallel, "concurrency": concurrency, "measured": measured}
-    row |= {"predicted": rate, "percent": (rate / measured - 1) * 100, "inside": found.low <= measured <= found.high, "dense": not model.experts}
-    return row | {"low": found.low, "high": found.high, "requests": found.requests, "terms_ms": {k: round(v, 2) for k, v in found.terms.items()}}
+    row |= {"predicted": rate, "percent": (rate / measured - 1) * 100, "inside": low <= measured <= high, "dense": not model.experts}
+    return row | {
+        "by": "tpot" if by_tpot else "rate",
+        "low": low,
+        "high": high,
+        "requests": found.requests,
+        "terms_ms": {k: round(v, 2) for k, v in found.terms.items()},
+    }
 
 
 def score(points: list[dict[str, Any]], configs: dict[str, Any]) -> dict[str, Any]:
@@ -99,10 +113,9 @@ def main() -> int:
         print(json.dumps(result, indent=1))
         return 0
     for row in result["rows"]:
-        print(
-            f"{row['id']} {row['model'][:40]:40s} {row['gpu'][:14]:14s} tp{row['tp']} c{row['concurrency']:<5d} {row['measured']:8.0f} {row['predicted']:8.0f} "
-            f"{row['percent']:+6.0f} % [{row['low']:.0f}-{row['high']:.0f}] {'inside' if row['inside'] else 'OUTSIDE'} r{row['requests']:.0f} {row['terms_ms']}"
-        )
+        where = f"{row['id']} {row['model'][:40]:40s} {row['gpu'][:14]:14s} tp{row['tp']} c{row['concurrency']:<5d}"
+        rates = f"{row['measured']:8.0f} {row['predicted']:8.0f} {row['percent']:+6.0f} % [{row['low']:.0f}-{row['high']:.0f}]"
+        print(f"{where} {rates} {'inside' if row['inside'] else 'OUTSIDE'} by {row['by']} r{row['requests']:.0f} {row['terms_ms']}")
     for item in result["skipped"]:
         print(f"skipped {item['id']}: {item['model']}: {item['reason']}")
     for name, part in result["figures"].items():

@@ -20,7 +20,7 @@ WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 class Runner:
     """`runner("apply", definitions=[...])` returns the task's result. Counts what the API server's audit log saw of it."""
 
-    def __init__(self, kubeconfig: Path, audit_log: Path | None) -> None:
+    def __init__(self, kubeconfig: Path | None, audit_log: Path | None) -> None:
         self.kubeconfig, self.audit_log = kubeconfig, audit_log
         self.mark = 0
         if AnsibleCollectionConfig.collection_finder is None:
@@ -29,7 +29,8 @@ class Runner:
     def __call__(self, action: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
         self.mark = self.audit_log.stat().st_size if self.audit_log else 0
         loader = DataLoader()
-        task = Task.load({f"llmops.eks.{action}": {"kubeconfig": str(self.kubeconfig), **arguments}, "check_mode": check}, loader=loader)
+        login = {"kubeconfig": str(self.kubeconfig)} if self.kubeconfig else {}
+        task = Task.load({f"llmops.eks.{action}": {**login, **arguments}, "check_mode": check}, loader=loader)
         context = PlayContext()
         connection = connection_loader.get("ansible.builtin.local", context)
         plugin = action_loader.get(

@@ -22,9 +22,12 @@ class Cluster:
     audit_log: Path | None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The cluster in $LLMOPS_TEST_KUBECONFIG, else a control plane of our own without nodes, on free ports."""
+    """The cluster in $LLMOPS_TEST_KUBECONFIG, else a control plane of our own without nodes, on free ports.
+
+    One for each file of tests: what is cluster-wide (kinds, nodes, node pools) would change what the next file sees.
+    """
     if given := os.environ.get("LLMOPS_TEST_KUBECONFIG"):
         yield Cluster(Path(given), None)
         return

@@ -271,6 +271,7 @@ def scale(cluster: _kube.Cluster, path: str, replicas: int) -> None:
     """As the horizontal pod autoscaler does it."""
     current = cluster.get(path + "/scale")
     current["spec"]["replicas"] = replicas
+    del current["metadata"]["resourceVersion"]  # the controller writes the Deployment's status meanwhile
     cluster.request("PUT", path + "/scale", {"fieldManager": "keda"}, current)
 
 
@@ -296,6 +297,31 @@ def test_replicas_handed_over_to_an_autoscaler(apply, cluster, namespace):
     assert "found .spec.replicas = 4, owned by keda (subresource scale); needed .spec.replicas = 1" in refused["msg"]
     del server["spec"]["replicas"]
     assert actions(apply([server])) == {"Deployment server": "unchanged"}
+    assert cluster.get(path)["spec"]["replicas"] == 4
+
+
+def test_a_field_that_changes_hands_falls_back_to_nothing(apply, cluster, namespace):
+    """From a fixed number to an autoscaler and back, without a moment at Kubernetes' default of 1 replica, and without forcing anything else."""
+    fixed, scaled = deployment("server", namespace, replicas=3), deployment("server", namespace)
+    hands = {"handed_over": ["spec.replicas"]}
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/server"
+    apply([fixed], **hands)
+    assert actions(apply([scaled], **hands)) == {"Deployment server": "unchanged"}
+    assert apply.seen.requests() == []
+    assert cluster.get(path)["spec"]["replicas"] == 3
+    scale(cluster, path, 5)
+    assert actions(apply([scaled], **hands)) == {"Deployment server": "unchanged"}
+    assert cluster.get(path)["spec"]["replicas"] == 5
+    back = apply([fixed], check=True, **hands)
+    assert (actions(back), cluster.get(path)["spec"]["replicas"]) == ({"Deployment server": "configured"}, 5)
+    assert actions(apply([fixed], **hands)) == {"Deployment server": "configured"}
+    assert cluster.get(path)["spec"]["replicas"] == 3
+    assert actions(apply([fixed], **hands)) == {"Deployment server": "unchanged"}
+    # Another field is still a conflict, also beside one that changes hands.
+    scale(cluster, path, 4)
+    cluster.request("PATCH", path, {"fieldManager": "somebody"}, {"spec": {"minReadySeconds": 7}}, "application/merge-patch+json")
+    refused = apply([deployment("server", namespace, replicas=3, minReadySeconds=1)], **hands)
+    assert ".spec.minReadySeconds = 7, owned by somebody" in refused["msg"]
     assert cluster.get(path)["spec"]["replicas"] == 4
 
 

@@ -55,7 +55,13 @@ def _wait_for_service_account(client):
 
 
 @pytest.fixture
-def run(control_plane, cluster):
+def run(control_plane, cluster, monkeypatch):
+    """Without AWS: test_gpu_capacity_aws.py is about that."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return Runner(control_plane.kubeconfig, control_plane.audit_log)
 
 
@@ -71,19 +77,22 @@ def test_facts_of_a_mixed_fleet(run):
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_check_writes_nothing_and_finds_the_old_driver(run, check):
+def test_check_writes_nothing_and_finds_the_old_driver(run, cluster, check):
+    # Only a cluster that was given to the tests has Karpenter.
+    expected = ["aws_login"] if cluster.find("karpenter.sh/v1", "NodePool", fresh=True) else ["aws_login", "karpenter_missing"]
     result = run("gpu_capacity_check", check=check, models=[model(instance_types=("g5.xlarge", "g6.xlarge", "g5.12xlarge"))])
     assert not result.get("failed")
     assert result["changed"] is False
     assert [(row["check"], row["subject"]) for row in result["problems"] if row["severity"] == "error"] == [("driver_cuda_major", f"node {OLD_NODE}")]
-    assert [row["check"] for row in result["problems"] if row["severity"] == "info"] == ["karpenter_missing"]
+    assert [row["check"] for row in result["problems"] if row["severity"] == "info"] == expected
     if run.audit_log:
         assert run.requests() == []
-        assert sorted(r.split()[1] for r in run.requests({"list"})) == ["ec2nodeclasses", "nodepools", "nodes", "pods"]
+        assert sorted(r.split()[1] for r in run.requests({"list"})) == ["ec2nodeclasses", "nodepools", "nodes", "pods", "resourceslices"]
 
 
 def test_too_large_a_model_fails_the_task_when_asked_to(run):
-    result = run("gpu_capacity_check", models=[model(gpus=8, instance_types=("g5.48xlarge",))], fail_on_errors=True)
+    """16 GPUs in one pod: no instance type has them, whatever nodes and node pools the cluster has."""
+    result = run("gpu_capacity_check", models=[model(gpus=16, instance_types=("g5.48xlarge",))], fail_on_errors=True)
     assert result["failed"] is True
     assert "model m: found 0 free GPU(s)" in result["msg"]
     assert "needed room for 1 more of 1 replica(s)" in result["msg"]
@@ -124,6 +133,30 @@ def test_lists_longer_than_a_page_are_read_whole(cluster, monkeypatch):
     paged = {item["metadata"]["name"] for item in _capacity_cluster._pages(cluster, "/api/v1/nodes", {"resourceVersion": ""})}
     assert {GFD_NODE, BARE_NODE, OLD_NODE} <= names
     assert paged == names
+
+
+def test_gpus_of_a_dra_driver(run, cluster):
+    """A ResourceSlice as NVIDIA's driver writes it, accepted by the real API; the node itself has no nvidia.com/gpu."""
+    name = "gpu-check-dra"
+    attributes = {
+        "type": {"string": "gpu"}, "productName": {"string": "NVIDIA L4"}, "architecture": {"string": "Ada Lovelace"},
+        "driverVersion": {"version": "580.159.3"}, "cudaDriverVersion": {"version": "13.0.0"}, "cudaComputeCapability": {"version": "8.9.0"},
+    }  # fmt: skip
+    devices = [{"name": "gpu-0", "attributes": attributes, "capacity": {"memory": {"value": "23034Mi"}}}]
+    spec = {"driver": "gpu.nvidia.com", "nodeName": name, "pool": {"name": name, "generation": 1, "resourceSliceCount": 1}, "devices": devices}
+    cluster.request("POST", "/apis/resource.k8s.io/v1/resourceslices", body={"metadata": {"name": name}, "spec": spec})
+    try:
+        cluster.request("POST", "/api/v1/nodes", body=node(name, "g6.xlarge", capacity={}))
+        status = {"status": node(name, "g6.xlarge", capacity={})["status"]}
+        cluster.request("PATCH", f"/api/v1/nodes/{name}/status", body=status, content_type="application/merge-patch+json")
+        facts = next(row for row in run("gpu_node_info")["nodes"] if row["name"] == name)
+        assert (facts["gpus"]["resource"], facts["gpus"]["free"], facts["driver"]["version"]) == ("gpu.nvidia.com", 1, "580.159.3")
+        assert facts["provenance"]["driver"] == {"source": "resource-slice", "confidence": "measured"}
+        problems = run("gpu_capacity_check", models=[model(instance_types=("g6.xlarge",))])["problems"]
+        assert ("gpu_dra", "warning", f"node {name}") in [(row["check"], row["severity"], row["subject"]) for row in problems]
+    finally:
+        cluster.request("DELETE", f"/apis/resource.k8s.io/v1/resourceslices/{name}")
+        cluster.request("DELETE", f"/api/v1/nodes/{name}")
 
 
 def test_in_a_playbook(control_plane, cluster, tmp_path):

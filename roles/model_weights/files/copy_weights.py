@@ -16,6 +16,7 @@ Exit codes: 0 complete, 2 cannot work as asked, 3 may work when run again.
 from __future__ import annotations
 
 import argparse
+import base64
 import concurrent.futures
 import errno
 import fcntl
@@ -79,12 +80,16 @@ class S3:
 
     def files(self) -> list[Remote]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
-        found = []
-        for item in (item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")):
-            tag = item["ETag"].strip('"')
-            # The tag of a multipart upload is not the MD5 of the object.
-            found.append(Remote(item["Key"].removeprefix(self.prefix), item["Size"], tag, md5=tag if len(tag) == 32 and "-" not in tag else None))
-        return found
+        return [self._remote(item["Key"]) for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
+
+    def _remote(self, key: str) -> Remote:
+        head = self.client.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+        tag, checksum = head["ETag"].strip('"'), head.get("ChecksumSHA256", "")
+        # The tag is the MD5 of neither a multipart upload (MD5-PARTS) nor an object encrypted with KMS or a customer's key.
+        plain = "-" not in tag and head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
+        whole = checksum and "-" not in checksum and head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        sha256 = base64.b64decode(checksum).hex() if whole else None
+        return Remote(key.removeprefix(self.prefix), head["ContentLength"], tag, md5=tag if plain else None, sha256=sha256)
 
     def read(self, remote: Remote, offset: int) -> Iterator[bytes]:
         extra = {"Range": f"bytes={offset}-"} if offset else {}
@@ -194,7 +199,13 @@ class Copy:
             raise CopyError(
                 f"{self.target} without {MARKER}", "an empty place, or a copy made by this program", "move the folder away, or use another revision"
             )
-        known = json.loads(marker.read_text())
+        try:
+            known = json.loads(marker.read_text())
+            whole = known["digest"] == digest_of(known["files"])
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise CopyError(f"{marker} that does not agree with itself", "the marker as this program wrote it", "remove the folder and copy again")
         if known["source"] != self.url:
             raise CopyError(f"{self.target} copied from {known['source']}", f"a copy of {self.url}", "use another weights.revision for other weights")
         for entry in known["files"]:
@@ -281,12 +292,14 @@ class Copy:
         listed = [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files]
         marker = {
             "source": self.url,
-            "digest": hashlib.sha256("".join(f"{f['sha256']}  {f['path']}\n" for f in listed).encode()).hexdigest(),
+            "digest": digest_of(listed),
             "completed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "files": listed,
         }
-        for leftover in [*self.partial.rglob("*.part"), self.partial / JOURNAL, self.partial / ".lock"]:
-            leftover.unlink(missing_ok=True)
+        # Also what an interrupted run copied and the source has no more: a server would load a stray safetensors file with the others.
+        kept = {self.partial / f.path for f in files}
+        for leftover in [p for p in self.partial.rglob("*") if p.is_file() and p not in kept]:
+            leftover.unlink()
         path = self.partial / MARKER
         with path.open("w") as stream:
             json.dump(marker, stream, indent=1)
@@ -299,6 +312,11 @@ class Copy:
 def digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of(files: list[dict[str, str]]) -> str:
+    """One SHA-256 for all files of a marker, as `sha256sum` would list them."""
+    return hashlib.sha256("".join(f"{f['sha256']}  {f['path']}\n" for f in files).encode()).hexdigest()
 
 
 def summary(marker: dict) -> dict[str, object]:

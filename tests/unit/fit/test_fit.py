@@ -44,7 +44,8 @@ def test_the_verdict_follows_the_margin(margin, verdict):
 @pytest.mark.parametrize(
     ("model", "gpu", "settings", "check"),
     [
-        (LLAMA, T4, {"max_model_len": 2048}, "dtype"),
+        (LLAMA, T4, {"max_model_len": 2048, "dtype": "bfloat16"}, "dtype"),
+        (_fit.ModelDescription.from_table("google/gemma-3-4b-it"), T4, {"max_model_len": 2048}, "dtype"),
         (LLAMA, A10G, {"tensor_parallel": 3, "max_model_len": 2048}, "tensor_parallel"),
         (LLAMA, H100, {"max_model_len": 200_000}, "max_model_len"),
         (LLAMA, H100, {"pipeline_parallel": 40, "max_model_len": 2048}, "pipeline_parallel"),
@@ -250,8 +251,15 @@ def test_host_memory_and_shm():
     one, four = estimate(max_model_len=8192).host, estimate(tensor_parallel=4, max_model_len=8192).host
     assert (one.request_gib, one.limit_gib, one.shm_mib) == (6, 6, 1024)
     assert four.shm_mib == 2 * (160 + 4 * 240)
-    volume = _fit.estimate(LLAMA, A10G, _fit.Engine(max_model_len=8192), network_volume=True).host
+    volume = _fit.estimate(LLAMA, A10G, _fit.Engine(max_model_len=8192), weights="volume").host
     assert volume.limit_gib == 23  # 6 + 15.0 / 0.9
+    stream = _fit.estimate(LLAMA, A10G, _fit.Engine(max_model_len=8192), weights="stream").host
+    assert (stream.request_gib, stream.limit_gib, stream.stream_gib) == (10, 10, 4)
+
+
+def test_a_gpu_without_bfloat16_is_used_with_float16_unless_told_otherwise():
+    assert estimate(gpu=T4, max_model_len=2048).engine.dtype == "float16"
+    assert estimate(gpu=A10G, max_model_len=2048).engine.dtype == "bfloat16"
 
 
 def test_too_little_outside_the_budget_is_tight_with_the_share_that_would_do():

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tokens per second and dollars: bounds that physics sets, the KV cache's cap, and the score."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.llmops.eks.plugins.module_utils import _fit
+from ansible_collections.llmops.eks.plugins.module_utils import _data, _fit
 from ansible_collections.llmops.eks.plugins.module_utils._fit_roofline import dollars_per_million, throughput
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,6 +33,35 @@ def test_concurrency_is_capped_by_the_kv_cache():
     assert many.capped
     assert many.requests == pytest.approx(fit().kv_tokens / 1280, rel=0.02)
     assert more.output_tokens_s == many.output_tokens_s
+
+
+def test_a_requests_own_prefill_is_no_part_of_its_time_per_token():
+    alone = throughput(fit(gpu="H100"), 4000, 100, 1)
+    assert alone.tpot_ms == pytest.approx(alone.step_ms - alone.terms["prefill"])
+    among = throughput(fit(gpu="H100"), 4000, 100, 16)
+    assert among.step_ms - among.tpot_ms == pytest.approx(among.terms["prefill"] / 16)
+    # What all requests do in one request's life: its first token's time, and a hundred tokens at its pace.
+    life = among.terms["prefill"] / 16 * 100 + among.tpot_ms * 100
+    assert 16 * 100 / life * 1000 == pytest.approx(among.output_tokens_s)
+
+
+def test_before_the_versions_that_were_measured_the_range_is_wider():
+    new, old = (throughput(fit(gpu="H100", vllm_version=version), 200, 200, 32) for version in ("0.33.0", "0.6.0"))
+    assert old.output_tokens_s / old.low > 2 * new.output_tokens_s / new.low
+    assert "before 0.10" in old.range_why
+
+
+def test_a_point_is_scored_by_what_it_states(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "fit"))
+    score_point = importlib.import_module("score_throughput").score_point
+    configs = _data.load("model_configs")["models"]
+    point = {"model": "meta-llama/Llama-3.1-8B-Instruct", "gpu": "H100", "engine": "vLLM 0.19.0", "workload": "4000/100, concurrency 16", "mean_in": 4000}
+    point |= {"mean_out": 100, "mean_tpot_ms": 10.0}
+    by_tpot = score_point({**point, "output_tok_s": 1600.0}, configs)
+    by_rate = score_point({**point, "output_tok_s": 1200.0}, configs)
+    assert (by_tpot["by"], by_rate["by"]) == ("tpot", "rate")
+    assert by_tpot["predicted"] > by_rate["predicted"]
+    assert by_tpot["high"] / by_tpot["predicted"] == pytest.approx(by_rate["high"] / by_rate["predicted"])
 
 
 def test_experts_read_less_than_all_weights_for_few_requests():
@@ -66,4 +96,5 @@ def test_the_bar():
     figures = json.loads(done.stdout)["figures"]
     assert figures["dense"]["percent"]["n"] >= 20
     assert figures["dense"]["percent"]["median"] <= 18
+    assert figures["dense"]["inside"] >= 0.8
     assert figures["all"]["inside"] >= 0.8

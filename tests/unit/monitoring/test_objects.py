@@ -140,32 +140,3 @@ def test_the_wait_looks_for_the_groups_that_were_applied():
 
 def test_the_wait_looks_for_the_scrape_pools_as_the_operator_names_them():
     assert template("__gpu_monitoring_pools", gpu_monitoring_namespace="ns") == ["podMonitor/ns/llm-vllm/0", "podMonitor/ns/llm-dcgm-exporter/0"]
-
-
-def sentence(**variables) -> str:
-    variables = {"gpu_monitoring_prometheus_url": "http://p", "gpu_monitoring_rules": ["vllm"], "gpu_monitoring_dcgm_monitor": False, **variables}
-    return template("lookup('ansible.builtin.template', 'wait_failed.txt.j2') | trim", **variables)
-
-
-def test_a_failed_wait_says_what_is_missing():
-    groups = {"json": {"data": {"groups": [{"name": "llm-vllm-records"}]}}}
-    complete = {"json": {"data": {"groups": [{"name": "llm-vllm-records"}, {"name": "llm-vllm-alerts"}]}}}
-    pools = {"json": {"data": {"scrapePools": ["other"]}}}
-    assert "no answer of the rules API (refused)" in sentence(__gpu_monitoring_rules_found={"msg": "refused"})
-    missing = sentence(__gpu_monitoring_rules_found=groups)
-    assert "no rule group llm-vllm-alerts after 180 s, so release label kube-prometheus-stack is not selected by its ruleSelector" in missing
-    unscraped = sentence(__gpu_monitoring_rules_found=complete, __gpu_monitoring_pools_found=pools)
-    assert "no scrape pool podMonitor/llm-serving/llm-vllm/0 after 180 s" in unscraped
-    # A failed check of the rules has a message of its own, with a skipped or finished question about pools.
-    for asked in ({"skipped": True}, {"json": {"data": {"scrapePools": ["podMonitor/llm-serving/llm-vllm/0"]}}}):
-        own = {"ansible_failed_result": {"msg": "Prometheus cannot evaluate: x"}, "__gpu_monitoring_pools_found": asked}
-        assert sentence(__gpu_monitoring_rules_found=complete, **own) == "Prometheus cannot evaluate: x"
-
-
-def test_notes_name_missing_inputs_and_targets_that_are_down():
-    rows = [{"metric": {"__name__": n}} for n in ("kube_node_status_capacity", "kube_node_labels", "operator_nodeclaim_status_condition_count")]
-    rows.append({"metric": {"__name__": "up", "job": "vllm", "instance": "10.0.0.1:8000"}})
-    notes = template("__gpu_monitoring_notes", __gpu_monitoring_answer={"json": {"data": {"result": rows}}})
-    assert [note.split(";")[-1].split()[0] for note in notes[:2]] == ["KEDAFallback", "GPUThermalThrottle"]
-    assert notes[2].endswith("10.0.0.1:8000")
-    assert len(notes) == 3

@@ -7,9 +7,8 @@ import importlib
 
 import pytest
 import yaml
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-from ansible_collections.llmops.eks.plugins.module_utils import _capacity, _capacity_models
-from ansible_collections.llmops.eks.plugins.module_utils._capacity_context import Objects, Unread, build
+from ansible_collections.llmops.eks.plugins.module_utils import _aws, _capacity, _capacity_models, _kube
+from ansible_collections.llmops.eks.plugins.module_utils._capacity_context import Objects, Request, Unread, build
 from gpu_objects import GPU, gfd, model, node, node_class, node_pool, pod, server
 
 FORBIDDEN = 'nodepools.karpenter.sh is forbidden: User "ci" cannot list resource "nodepools"'
@@ -24,7 +23,7 @@ def context(nodes=(), models=(), pods=(), pools=(), classes=(), unread=(), **opt
         list(classes),
         tuple(unread),
     )
-    return build(list(models), objects, "2026-11", **options)
+    return build(Request(list(models), "2026-11", **options), objects)
 
 
 def rows(**situation):
@@ -83,6 +82,10 @@ SITUATIONS = {
     "image below the security floor": (
         {"nodes": [labelled()], "models": [model(image="docker.io/vllm/vllm-openai:v0.30.0")]},
         ("image_floor", "error", "model m", ["v0.30.0"], ["0.31.0"], ["v0.33.0"]),
+    ),
+    "image of one's own, with its own number": (
+        {"nodes": [labelled()], "models": [model(image="registry.example.com/acme/llm-server:0.3.0")]},
+        ("image_cuda", "warning", "model m", ["llm-server:0.3.0"], ["image_cuda"], ["set image_cuda"]),
     ),
     "image_cuda of an unknown major": (
         {"nodes": [labelled()], "models": [model()], "image_cuda": "14.0"},
@@ -237,12 +240,15 @@ def test_node_that_joins_counts_as_room_because_its_pool_counts_it_as_used():
 def test_documentation_has_the_options_that_the_action_takes(name):
     package = "ansible_collections.llmops.eks.plugins"
     arguments = importlib.import_module(f"{package}.action.{name}").ARGUMENTS
-    options = yaml.safe_load(importlib.import_module(f"{package}.modules.{name}").DOCUMENTATION)["options"]
-    own = {key: value for key, value in arguments.items() if key not in AUTH_ARG_SPEC}
+    shared = yaml.safe_load(importlib.import_module(f"{package}.doc_fragments.gpu_nodes").ModuleDocFragment.DOCUMENTATION)["options"]
+    options = {**shared, **yaml.safe_load(importlib.import_module(f"{package}.modules.{name}").DOCUMENTATION)["options"]}
+    own = {key: value for key, value in arguments.items() if key in options or key not in {**_kube.AUTH_ARG_SPEC, **_aws.AUTH_ARG_SPEC}}
     assert {key: (value.get("type"), value.get("default"), value.get("required", False)) for key, value in own.items()} == {
         key: (value["type"], value.get("default"), value.get("required", False)) for key, value in options.items()
     }
-    assert set(own["node_groups"]["options"]) == set(options["node_groups"]["suboptions"])
+    assert {key: (value["type"], value.get("default"), value.get("choices")) for key, value in own["node_groups"]["options"].items()} == {
+        key: (value["type"], value.get("default"), value.get("choices")) for key, value in options["node_groups"]["suboptions"].items()
+    }
 
 
 def test_drivers_lists_every_node_with_provenance():
@@ -251,6 +257,14 @@ def test_drivers_lists_every_node_with_provenance():
         ("node-1", False, "580.159.03", "ok", "label", "measured"),
         ("gpu/g5.xlarge", True, "580.159.03", "ok", "ami-table", "inferred"),
     ]
+
+
+@pytest.mark.parametrize("info", [{}, {"kubeletVersion": "", "osImage": ""}])
+def test_node_that_has_just_been_registered_says_nothing_yet(info):
+    bare = {"metadata": {"name": "new"}, "spec": {}, "status": {"nodeInfo": info}}
+    made = context([bare, node()], [model()], pools=[node_pool()], classes=[node_class()])
+    assert [row["check"] for row in _capacity.run(made) if row["severity"] == "error"] == []
+    assert {prospect["kubernetes"] for prospect in made.prospects} == {"1.36"}
 
 
 def test_pool_reports_what_is_left():

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from ansible_collections.llmops.eks.plugins.module_utils import _data, _drivers
 from ansible_collections.llmops.eks.plugins.module_utils._drivers_verdict import image, judge
@@ -23,6 +26,9 @@ REPO = "docker.io/vllm/vllm-openai"
         ("123456789012.dkr.ecr.us-east-1.amazonaws.com:443/vllm:0.33.0", "13.0", "7.5", "table"),
         (f"{REPO}:v0.6.0", None, None, "unknown"),  # older than the table
         (f"{REPO}:latest", None, None, "unknown"),
+        ("registry.example.com/acme/llm-server:2.1.0", None, None, "unknown"),  # its own numbers
+        ("registry.example.com/vllm/server:2.1.0", None, None, "unknown"),
+        ("acme/my-vllm:v0.33.0-build7", "13.0", "7.5", "table"),
         (f"{REPO}:nightly-cu134", "13.4", None, "tag"),
         (f"{REPO}@sha256:{'a' * 64}", None, None, "unknown"),
     ],
@@ -134,7 +140,26 @@ def test_known_bad_releases_by_date_or_by_kernel():
     assert sources("bottlerocket", None, "1.35", "6.12.110") == []
 
 
-@pytest.mark.parametrize("name", ["cuda_driver", "eks_ami_driver", "vllm_images"])
+FACTS = Path(__file__).resolve().parents[4] / "shared" / "facts" / "data"
+
+
+@pytest.mark.skipif(not FACTS.exists(), reason="the collected facts are not beside the clone")
+def test_tables_hold_all_that_was_collected():
+    collected, ours = json.loads((FACTS / "cuda_driver.json").read_text()), _data.load("cuda_driver")
+    first = {row["cuda"]: row["toolkit_driver_linux"] for row in collected["toolkit_drivers_linux"] if row["release"].startswith("GA")}
+    assert ours["toolkit_drivers"] == {cuda: driver for cuda, driver in first.items() if driver}
+    assert ours["max_cuda"] == collected["driver_max_cuda"]["branches"]
+    assert ours["cuda_majors"] == {str(row["cuda_major"]): int(row["min_driver_linux"]) for row in collected["minor_version_compatibility"]["majors"]}
+    branches = {row["branch"]: (row["designation"].split()[0], row.get("eol"), row.get("ended", False)) for row in collected["driver_branches"]["branches"]}
+    assert {name: (row["designation"], row["eol"], row["ended"]) for name, row in ours["branches"].items()} == branches
+    amis = json.loads((FACTS / "eks_ami_driver.json").read_text())["drivers"]
+    assert {kind: {minor: [(row["first"], row["driver"]) for row in rows] for minor, rows in minors.items()} for kind, minors in amis.items()} == {
+        kind: {minor: [(row["first"], row["driver"]) for row in rows] for minor, rows in minors.items()}
+        for kind, minors in _data.load("eks_ami_driver")["drivers"].items()
+    }
+
+
+@pytest.mark.parametrize("name", ["cuda_driver", "eks_ami_driver", "vllm_images", "aws_quotas"])
 def test_data_says_when_and_from_where(name):
     data = _data.load(name)
     assert data["as_of"] == "2026-11-23"

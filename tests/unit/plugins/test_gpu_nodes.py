@@ -16,7 +16,7 @@ def one(item, pods=(), **known):
 def test_gfd_labels_are_measured_and_win():
     facts = one(node(labels=gfd("g5.xlarge")), [pod("p", "node-1", {GPU: "1", "cpu": "1", "memory": "2Gi"})])
     assert facts["gpu"] == {
-        "product": "NVIDIA-A10G", "name": "a10g", "count": 1, "memory_mib": 23028, "compute_capability": "8.6", "family": "ampere",
+        "product": "NVIDIA-A10G", "name": "a10g", "count": 1, "memory_mib": 23028, "compute_capability": "8.6", "family": "ampere", "mixed": [],
     }  # fmt: skip
     assert facts["driver"] == {"version": "580.159.03", "branch": 580, "max_cuda": "13.0"}
     assert facts["provenance"]["driver"] == {"source": "label", "confidence": "measured"}

@@ -9,10 +9,10 @@ STREAMED = {
     "name": "llama-3-1-8b",
     "source": "s3://acme-models/llama-3.1-8b/",
     "max_model_len": 16384,
-    "weights": {"size_gib": 15},
     "replicas": {"min": 1, "max": 4},
 }
-COPIED = {"name": "qwen3-32b", "source": "hf://Qwen/Qwen3-32B@9216db5", "tensor_parallel_size": 4, "weights": {"size_gib": 61}}
+COPIED = {"name": "qwen3-32b", "source": "hf://Qwen/Qwen3-32B@9216db5", "tensor_parallel_size": 4}
+UNKNOWN = {"name": "own", "source": "s3://acme-models/own-model/", "weights": {"size_gib": 15}, "replicas": {"min": 1, "max": 4}}
 
 
 def planned(*models, defaults=None):
@@ -33,7 +33,9 @@ def test_streamed_model_on_one_gpu():
     assert model["instance_types"][0] == "g6.2xlarge"  # 4 vCPU types are too small for the server's busy loops
     assert model["args"][0] == "s3://acme-models/llama-3.1-8b/"
     assert {"--load-format=runai_streamer", "--max-model-len=16384", "--shutdown-timeout=120", "--served-model-name=llama-3-1-8b"} < set(model["args"])
-    assert model["resources"] == {"cpu": "6", "memory": "28293Mi", "shm": "2Gi"}  # g6.2xlarge: 29317Mi allocatable less 1 GiB of daemonsets
+    # The server 2, a worker 4, the streaming buffer 4 GiB; g6.2xlarge leaves 28293Mi.
+    assert model["resources"] == {"cpu": "6", "memory": "10Gi", "memory_limit": "20Gi", "shm": "1Gi"}
+    assert '--model-loader-extra-config={"concurrency":4,"memory_limit":4294967296}' in model["args"]
     assert model["budgets"] == {"startup": 480, "drain": 120, "pre_stop": 15, "grace": 165}
     assert model["api_key_secret"] == {"name": "llama-3-1-8b-api-key", "key": "api-key", "generate": True}
 
@@ -45,7 +47,9 @@ def test_copied_model_on_four_gpus():
     expected = {"mode": "volume", "claim": "qwen3-32b-weights", "path": "/models/qwen3-32b/9216db5", "revision": "9216db5", "populate": True}
     assert model["weights"] | expected == model["weights"]
     assert model["args"][0] == "/models/qwen3-32b/9216db5"
-    assert model["resources"]["shm"] == "3Gi"
+    assert model["resources"]["shm"] == "2240Mi"  # 2 x (160 + 4 x 240)
+    assert model["resources"]["memory_limit"] == "88Gi"  # 20.2 + 61 / 0.9: page cache of the whole checkpoint
+    assert "--safetensors-load-strategy=prefetch" in model["args"]
 
 
 def test_claim_of_somebody_else_is_not_copied_to():
@@ -56,7 +60,21 @@ def test_claim_of_somebody_else_is_not_copied_to():
 def test_g5_xlarge_requests_fit_when_the_user_insists():
     model = planned({**STREAMED, "instance_types": ["g5.xlarge"]})
     assert model["resources"]["cpu"] == "3600m"  # 3920m allocatable
-    assert model["resources"]["memory"] == "13138Mi"  # 14162Mi allocatable
+    assert model["resources"]["memory"] == "10Gi"
+    assert model["resources"]["memory_limit"] == "13138Mi"  # 14162Mi allocatable
+
+
+def test_a_model_about_which_nothing_is_known_is_placed_by_its_size_and_that_is_said():
+    models, rows = plan([UNKNOWN], {}, "llm-serving")
+    (row,) = rows
+    assert (row["check"], row["severity"]) == ("model_unknown", "warning")
+    model = models[0]
+    assert (model["fit"], model["choice"], model["alternatives"], model["rejected"]) == (None, None, [], [])
+    assert (model["tensor_parallel_size"], model["max_num_seqs"], model["max_model_len"]) == (1, 64, None)
+    assert model["instance_types"][0] == "g6.2xlarge"
+    assert "--max-model-len=auto" in model["args"]
+    assert model["resources"] == {"cpu": "6", "memory": "28293Mi", "memory_limit": "28293Mi", "shm": "2Gi"}
+    assert model["autoscaling"]["concurrency"] == 38
 
 
 def test_unknown_size_takes_the_gpu_memory_and_says_so():
@@ -66,11 +84,11 @@ def test_unknown_size_takes_the_gpu_memory_and_says_so():
 
 
 def test_scaler_counts_running_and_waiting_and_a_spare():
-    scaling = planned({**STREAMED, "max_num_seqs": 40})["autoscaling"]
-    assert scaling["threshold"] == 24
+    scaling = planned({**STREAMED, "max_num_seqs": 16})["autoscaling"]
+    assert scaling["threshold"] == 9  # 60 % of 16
     assert scaling["query"] == (
         'sum(vllm:num_requests_running{namespace="llm-serving",model_name="llama-3-1-8b"})'
-        ' + sum(vllm:num_requests_waiting_by_reason{namespace="llm-serving",model_name="llama-3-1-8b",reason="capacity"}) + 24'
+        ' + sum(vllm:num_requests_waiting_by_reason{namespace="llm-serving",model_name="llama-3-1-8b",reason="capacity"}) + 9'
     )
     assert scaling["enabled"] is True
     assert planned(COPIED)["autoscaling"]["enabled"] is False
@@ -113,7 +131,17 @@ def test_a_leaving_model_needs_only_its_name():
         ("flag_value", {"extra_args": ["--kv-cache-dtype=fp9"]}, "fp9", "did you mean fp8?"),
         ("flag_value", {"extra_args": ["--kv-cache-dtype"]}, "--kv-cache-dtype", "equals sign"),
         ("gpus", {"tensor_parallel_size": 16}, "16 GPUs", "larger type"),
-        ("gpu_memory", {"weights": {"size_gib": 60}}, "60 GiB of weights on 1 GPU", "tensor_parallel_size"),
+        ("gpu_memory", {"source": "s3://b/own", "weights": {"size_gib": 60}}, "60 GiB of weights on 1 GPU", "tensor_parallel_size"),
+        ("gpus", {"source": "s3://b/own", "tensor_parallel_size": 16}, "16 GPUs", "larger type"),
+        ("fit", {"max_model_len": 131072, "tensor_parallel_size": 1, "gpu_names": ["l4"]}, "too little on g6.", "lower max_model_len to 2"),
+        ("tensor_parallel", {"tensor_parallel_size": 3}, "tensor_parallel_size 3 with 32 attention heads", "change tensor_parallel_size"),
+        ("max_model_len", {"max_model_len": 200000}, "max_model_len 200000", "131072"),
+        ("range", {"traffic": {"answer_tokens": 0}}, "traffic.answer_tokens = 0", "correct traffic.answer_tokens"),
+        ("range", {"capacity_types": []}, "capacity_types with nothing in it", "on-demand"),
+        ("choice", {"capacity_types": ["sport"]}, "sport", "did you mean spot?"),
+        ("config", {"config": "acme/does-not-exist"}, "acme/does-not-exist", "config.json"),
+        ("host_memory", {"instance_types": ["g5.xlarge"], "config": "Qwen/Qwen3-VL-2B-Instruct"}, "13138Mi", "resources.memory"),
+        ("instance_type", {"gpu_names": ["t4g"]}, "arm64", "allow further GPUs"),
         ("instance_type", {"instance_types": ["g6.3xlarge"]}, "g6.3xlarge", "did you mean g6.xlarge?"),
         ("gpu_name", {"gpu_names": ["a10"]}, "a10", "did you mean"),
         ("replicas", {"replicas": {"min": 3, "max": 2}}, "min 3 > replicas.max 2", "swap"),
@@ -159,7 +187,7 @@ def test_version_is_read_from_the_tag(image, version):
 
 def test_an_image_without_version_is_a_warning():
     _models, rows = plan([{**STREAMED, "image": "vllm/vllm-openai:latest"}], {}, "llm-serving")
-    assert [(row["check"], row["severity"]) for row in rows] == [("image_version", "warning")]
+    assert [(row["check"], row["severity"]) for row in rows] == [("image_version", "warning"), ("model_taken_for", "info")]
 
 
 def test_every_rendered_flag_exists_in_vllm():

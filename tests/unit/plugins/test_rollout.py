@@ -57,6 +57,32 @@ def test_verdicts(obj, kind, wanted, state, says):
     assert says in verdict.message
 
 
+GPU_FIELD = {"path": ["status", "allocatable", "nvidia.com/gpu"], "fix": "look at the device plugin"}
+
+
+@pytest.mark.parametrize(
+    ("status", "field", "state", "says"),
+    [
+        ({"allocatable": {"nvidia.com/gpu": "4"}}, GPU_FIELD, "ready", ""),
+        ({"allocatable": {"nvidia.com/gpu": "0"}}, GPU_FIELD, "waiting", "status.allocatable.nvidia.com/gpu is 0"),
+        ({"allocatable": {"cpu": "4"}}, GPU_FIELD, "waiting", "status.allocatable.nvidia.com/gpu is missing"),
+        ({"state": "ready"}, {"path": ["status", "state"], "value": "ready"}, "ready", ""),
+        ({"state": "notReady"}, {"path": ["status", "state"], "value": "ready"}, "waiting", "status.state is notReady (needed ready)"),
+    ],
+)
+def test_fields(status, field, state, says):
+    verdict = _rollout.judge({"metadata": {}, "status": status}, "Node", [], [field])
+    assert (verdict.state, verdict.message) == (state, says)
+    assert state == "ready" or verdict.fix == field.get("fix", "see that its controller runs")
+
+
+def test_a_field_does_not_excuse_a_condition():
+    obj = custom("False")
+    obj["status"]["state"] = "ready"
+    verdict = _rollout.judge(obj, "ClusterPolicy", [{"type": "Ready"}], [{"path": ["status", "state"], "value": "ready"}])
+    assert verdict.state == "waiting"
+
+
 def pod(statuses=(), scheduled="True", message="", phase="Pending"):
     conditions = [{"type": "PodScheduled", "status": scheduled, "reason": "Unschedulable", "message": message}]
     spec = {"nodeName": "n"} if scheduled == "True" else {}

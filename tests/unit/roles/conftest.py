@@ -18,17 +18,27 @@ def load(path: Path, loader: DataLoader) -> dict:
 
 
 @pytest.fixture
-def render():
-    """render(role, template, **variables) -> list of objects. The role's defaults and vars apply, `variables` win."""
+def value():
+    """value(role, expression, **variables) -> what the expression is in the role. Its defaults and vars apply, `variables` win."""
 
-    def call(role: str, template: str, **variables) -> list[dict]:
+    def call(role: str, expression: str, **variables):
         loader = DataLoader()
         folder = ROLES / role
         loader.set_basedir(str(folder))
         known = {**load(folder / "defaults" / "main.yml", loader), **load(folder / "vars" / "main.yml", loader), **variables}
         known |= {"ansible_search_path": [str(folder)], "role_path": str(folder)}
-        text = Templar(loader=loader, variables=known).template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', '{template}') }}}}"))
-        return [document for document in yaml.safe_load_all(text) if document]
+        return Templar(loader=loader, variables=known).template(trust_as_template(f"{{{{ {expression} }}}}"))
+
+    return call
+
+
+@pytest.fixture
+def render(value):
+    """render(role, template, **variables) -> list of objects."""
+
+    def call(role: str, template: str, **variables) -> list[dict]:
+        text = value(role, f"lookup('ansible.builtin.template', '{template}')", **variables)
+        return [document for document in yaml.safe_load_all(text or "") if document]
 
     return call
 

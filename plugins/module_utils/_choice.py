@@ -71,7 +71,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One instance type with one way to cut the model. `best` is the price that counts: the lowest of the allowed capacity types."""
+    """One instance type with one way to cut the model. `best` is the price that counts (Prices.best)."""
 
     instance: Instance
     fit: Fit
@@ -95,7 +95,9 @@ class Candidate:
     @property
     def key(self) -> tuple:
         rate = self.rate.output_tokens_s if self.rate else 0.0
-        return _ORDER[self.fit.verdict], not self.enough, self.best is None, self.best or 0.0, -rate, self.fit.engine.gpus, self.instance.name
+        # Without a price the fewest GPUs are the best guess at the cheapest.
+        cost = float(self.instance.gpu_count) if self.best is None else self.best
+        return _ORDER[self.fit.verdict], not self.enough, self.best is None, cost, -rate, self.fit.engine.gpus, self.instance.name
 
     def row(self) -> dict[str, Any]:
         """As the plan shows it (docs/architecture.md, "A candidate")."""
@@ -230,7 +232,10 @@ class _Work:
         seconds, _how = _startup.estimate(self.wish.weights_gib, self.wish.weights, instance)
         holds = int(min(fit.engine.max_num_seqs, fit.concurrency_expected or 0))
         rate = self.rate(*kind) if fit.verdict != NO else None
-        return Candidate(instance, fit, price, price.best(self.wish.capacity_types), rate, round(seconds), holds, self.wish.concurrent_requests)
+        return Candidate(instance, fit, price, self.best(instance), rate, round(seconds), holds, self.wish.concurrent_requests)
+
+    def best(self, instance: Instance) -> float | None:
+        return self.prices.best(instance.name, self.wish.capacity_types)
 
     def obstacle(self, candidate: Candidate) -> str:
         """Why this candidate is none; empty if it is."""
@@ -265,9 +270,9 @@ class _Work:
 
     def elsewhere(self, best: Candidate | None) -> Candidate | None:
         """The cheapest that fits among the types that are not allowed, when that is cheaper than the best of the allowed; None if there is none."""
-        table = [i for i in _instances.table().values() if not self.wish.allows(i) and self.prices.of(i.name).best(self.wish.capacity_types)]
-        for instance in sorted(table, key=lambda i: (self.prices.of(i.name).best(self.wish.capacity_types), i.name)):
-            price = self.prices.of(instance.name).best(self.wish.capacity_types)
+        table = [i for i in _instances.table().values() if not self.wish.allows(i) and self.best(i)]
+        for instance in sorted(table, key=lambda i: (self.best(i), i.name)):
+            price = self.best(instance)
             if best and best.fit.verdict == FITS and (best.best is None or price >= best.best):
                 return None
             for size in self.wish.sizes(self.model):

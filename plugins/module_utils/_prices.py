@@ -69,6 +69,12 @@ class Prices:
             on_demand, source = instance.price, table_source(self.region)
         return Price(on_demand, self._spot.get(instance_type), f"on demand: {source}; spot: {self._spot_source}")
 
+    def best(self, instance_type: str, capacity_types: Iterable[str]) -> float | None:
+        """The price that counts for somebody who allows these capacity types. Where nobody knows spot prices, on demand is taken as their upper bound."""
+        price = self.of(instance_type)
+        found = price.best(capacity_types)
+        return price.on_demand if found is None and not self._spot else found
+
     def _load(self, login: Login) -> None:
         """Ask for both at once, and keep what came; what did not come is a row."""
         calls = {}

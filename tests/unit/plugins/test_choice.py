@@ -74,6 +74,22 @@ def test_spot_prices_count_only_where_spot_is_allowed():
     assert row["usd_per_million_tokens"]["low"] == pytest.approx(0.4 / (speed * 3600) * 1e6, rel=0.01)
 
 
+def test_spot_without_known_spot_prices_goes_by_the_price_on_demand():
+    only = replace(SMALL_GPUS, capacity_types=("spot",))
+    assert first(wish=only)["instance_type"] == "g6.2xlarge"
+    assert first(wish=only)["usd_per_million_tokens"] == first()["usd_per_million_tokens"]
+
+
+def test_where_spot_prices_are_known_a_type_without_one_ranks_last():
+    prices = FixedPrices(g6_2xlarge=1.0, g5_2xlarge=Price(1.2, 0.4, "test"))
+    prices._spot = {"g5.2xlarge": 0.4}
+    ranking = ranked(wish=replace(SMALL_GPUS, capacity_types=("spot",)), prices=prices)
+    assert ranking.candidates[0].instance.name == "g5.2xlarge"
+    assert {c.best for c in ranking.candidates[1:]} == {None}
+    counts = [c.instance.gpu_count for c in ranking.candidates[1:]]
+    assert counts == sorted(counts)  # the fewest GPUs first
+
+
 def test_cost_is_stated_fully_used_and_a_quarter_of_the_time():
     cost = first()["usd_per_million_tokens"]
     assert cost["utilisation"] == [1.0, 0.25]

@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PY := .venv/bin/python
 
-.PHONY: help setup check test demo sandbox-up sandbox-down sandbox-status score bench
+.PHONY: help setup check test demo sandbox-up sandbox-down sandbox-status score oracle bench
 
 help:                ## list these commands
 	@grep -hE '^[a-z-]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -31,6 +31,9 @@ sandbox-status: setup ## what runs, where, and how much memory it takes
 
 score: setup         ## accuracy of the fit arithmetic on measured vLLM starts
 	@$(PY) tests/fit/score.py
+
+oracle: setup        ## compare KV tokens with a real vLLM engine on the CPU (the first run installs 5 GiB outside the clone)
+	@$(PY) tests/oracle/run.py
 
 bench: setup         ## timings against Helm and kubectl, as ratios in one run
 	@$(PY) bench/apply.py

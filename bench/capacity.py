@@ -4,7 +4,7 @@
     python bench/capacity.py        # needs the built sandbox: python -m sandbox build
 
 The target is below 2 s for the whole, with AWS and the import of both clients included. A playbook pays for the imports once, in its parent process (the
-Kubernetes client) and in the task (boto3). MEASURED
+Kubernetes client) and in the task (boto3).
 """
 
 from __future__ import annotations

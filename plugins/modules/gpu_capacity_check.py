@@ -93,7 +93,7 @@ notes:
     C(ec2:DescribeCapacityBlocks), C(ec2:GetSpotPlacementScores) if spot is allowed, C(ec2:DescribeInstanceTypes) for unknown types,
     C(servicequotas:GetServiceQuota), C(servicequotas:GetAWSDefaultServiceQuota), C(servicequotas:ListRequestedServiceQuotaChangeHistoryByQuota),
     C(eks:DescribeCluster), C(eks:ListNodegroups), C(eks:DescribeNodegroup)."
-  - Asks AWS ten to fifteen things at once. With 100 nodes and 300 pods a call takes less than two seconds of CPU, C(bench/capacity.py) measures it.
+  - Asks AWS ten to fifteen things at once. C(bench/capacity.py) measures the CPU of a call with 100 nodes and 300 pods, its target is two seconds.
   - A quota's use is counted from the instances that run, not from CloudWatch, which is minutes late. Unused capacity reservations count as in use, as AWS does.
   - Room for the extra pod of a rolling update, and pods that wait for a node, are not counted.
 seealso:

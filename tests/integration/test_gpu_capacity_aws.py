@@ -340,8 +340,9 @@ def test_the_run_stops_when_asked_to(run, aws):
 
 def test_node_groups_are_read_from_eks(run, aws, cluster):
     """The release of the group tells the driver of its node, which no label does; a group that starts nodes asks for quota."""
-    eks, role = aws.client("eks"), "arn:aws:iam::123456789012:role/node"
-    subnets = eks.describe_cluster(name="demo")["cluster"]["resourcesVpcConfig"]["subnetIds"]
+    eks = aws.client("eks")
+    known = eks.describe_cluster(name="demo")["cluster"]
+    subnets, role = known["resourcesVpcConfig"]["subnetIds"], known["roleArn"]  # any role will do here
     eks.create_nodegroup(
         clusterName="demo", nodegroupName="base", subnets=subnets, nodeRole=role, instanceTypes=["g5.xlarge"], amiType="AL2023_x86_64_NVIDIA",
         scalingConfig={"minSize": 1, "maxSize": 1, "desiredSize": 1},

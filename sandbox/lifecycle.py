@@ -52,6 +52,7 @@ def up(directory: Path, say: Callable[[str], None]) -> Settings:
                 found = ", ".join(f"{p.name} has ended (log: {p.log})" for p in ended) or "an `up` that did not come to its end"
                 raise SandboxError(f"sandbox in {directory}: found {found}; needed: all parts running; run `python -m sandbox down`, then `up`")
             say(f"The sandbox is up already ({directory})")
+            _restore_kinds(present, say)
             return present.settings
         home = build.Builder(say).build()
         _clean(directory, keep=("lock",))
@@ -136,7 +137,7 @@ def _start(current: state.State, say: Callable[[str], None]) -> None:
     plane = _control_plane(settings)
     _launch(current, parts.aws(settings))
     _add(current, plane.spawn())
-    definitions = objects.custom_resource_definitions(settings.home / "share", HERE / "crds")
+    definitions = _definitions(settings)
     wait_until("the API server's /readyz", lambda: plane.answers("/readyz"), current.processes, READY_TIMEOUT)
     say("  API server is ready")
     _create(plane, [*definitions, *objects.keda_metrics_api(settings.ports["keda-adapter"]), *objects.system_nodes(REGION)])
@@ -160,6 +161,26 @@ def _start(current: state.State, say: Callable[[str], None]) -> None:
     nodes = [f"/api/v1/nodes/{node['metadata']['name']}" for node in objects.system_nodes(REGION)]
     wait_until("the system nodes", lambda: all(_node_ready(plane, path) for path in nodes), current.processes, READY_TIMEOUT)
     say("  nodes are ready")
+
+
+def _definitions(settings: Settings) -> list[objects.Object]:
+    return objects.custom_resource_definitions(settings.home / "share", HERE / "crds")
+
+
+def _restore_kinds(current: state.State, say: Callable[[str], None]) -> None:
+    """Create kinds that were removed with a chart, and start Karpenter anew: here it outlives its Deployment, and does not recover from losing its kinds."""
+    plane = _control_plane(current.settings)
+    stem = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    missing = [d for d in _definitions(current.settings) if not plane.answers(f"{stem}/{d['metadata']['name']}")]
+    if not missing:
+        return
+    _create(plane, missing)
+    _wait_established(plane, missing, current.processes)
+    stop([p for p in current.processes if p.name == "karpenter"], grace=3)
+    current.processes = [p for p in current.processes if p.name != "karpenter"]
+    _launch(current, parts.karpenter(current.settings))
+    _wait_healthy(current, "karpenter", say)
+    say(f"  {len(missing)} kinds that had been removed are back")
 
 
 def _launch(current: state.State, part: parts.Part) -> None:

@@ -195,6 +195,13 @@ def test_karpenter_chart_takes_the_definitions_over(up):
     assert "STATUS: deployed" in out
 
 
+def test_second_up_gives_removed_kinds_back(up):
+    up.kubectl("delete", "customresourcedefinition", "nodepools.karpenter.sh", "podmonitors.monitoring.coreos.com")
+    assert "2 kinds that had been removed are back" in up.run("up")
+    assert up.kubectl("get", "nodepools,podmonitors") == ""
+    assert "are back" not in up.run("up")
+
+
 def test_prometheus_loads_what_is_put_into_its_folders(up):
     rule = {"groups": [{"name": "g", "rules": [{"record": "sandbox:one", "expr": "vector(1)"}]}]}
     (up.directory / "prometheus" / "rules" / "test.yaml").write_text(yaml.safe_dump(rule))

@@ -47,8 +47,8 @@ def test_job_of_type_check_with_answers_as_text(job):
     assert "--shutdown-timeout=30" in done["output"]
     assert "maxReplicaCount: 3" in done["output"]
     assert "nvidia.com/gpu: 6" in done["output"].replace("'6'", "6").replace('"6"', "6")
-    # A check has no endpoints to hand on.
-    assert done["artifacts"] == {}
+    # A check has no endpoints to hand on, but the plan.
+    assert list(done["artifacts"]) == ["llm_plan_summary"]
 
 
 def test_templates_in_an_answer_stay_text(job):

@@ -342,7 +342,9 @@ def test_node_groups_are_read_from_eks(run, aws, cluster):
     """The release of the group tells the driver of its node, which no label does; a group that starts nodes asks for quota."""
     eks = aws.client("eks")
     known = eks.describe_cluster(name="demo")["cluster"]
-    subnets, role = known["resourcesVpcConfig"]["subnetIds"], known["roleArn"]  # any role will do here
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
+    role = aws.client("iam").create_role(RoleName="nodes", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    subnets = known["resourcesVpcConfig"]["subnetIds"]
     eks.create_nodegroup(
         clusterName="demo", nodegroupName="base", subnets=subnets, nodeRole=role, instanceTypes=["g5.xlarge"], amiType="AL2023_x86_64_NVIDIA",
         scalingConfig={"minSize": 1, "maxSize": 1, "desiredSize": 1},

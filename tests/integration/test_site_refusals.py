@@ -25,7 +25,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
     ),
     "AL2 AMI of Karpenter's nodes": (
         {**models({}), "karpenter_gpu_ami_alias": "al2@v20251126"},
-        "karpenter_gpu", "ami_alias al2@v20251126", "al2023@RELEASE or bottlerocket@RELEASE", "set karpenter_gpu_ami_alias",
+        "karpenter_gpu_ami_alias", "al2@v20251126", "al2023@RELEASE or bottlerocket@RELEASE", "set karpenter_gpu_ami_alias",
     ),
     "unknown flag": (
         models({"extra_args": ["--kv-cache-type=fp8"]}),

@@ -5,7 +5,8 @@ extra variables marked unsafe, a bearer token instead of a kubeconfig, and nobod
     python -m sandbox exec -- python tests/integration/awx.py [ARGUMENT ...]
 
 runs site.yml so on the cluster and the models of inventories/sandbox, with the arguments for ansible-playbook, and prints
-`{"status", "stats", "artifacts", "output"}`. It differs from AWX: no container, and the project is a link to this clone.
+`{"status", "stats", "artifacts", "output", "writes"}`, writes of the job alone, without those for its login. It differs from AWX: no container, and the
+project is a link to this clone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -115,8 +117,14 @@ def main() -> int:
         "llm_cluster_name": os.environ["LLM_CLUSTER_NAME"], "llm_region": os.environ["AWS_REGION"], "llm_namespace": "llm-serving",
         "karpenter_gpu_fast_image_pull": "true", "keda_scaler_install": "true", "vllm_verify": "true", "vllm_node_start_seconds": "900",
     }  # fmt: skip
+    sys.path.insert(0, str(ROOT))
+    from sandbox import lifecycle, settings
+
+    before = lifecycle.count_writes(settings.state_directory())
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(Path(folder), {**os.environ, **login}, survey, " ".join(sys.argv[1:]))))
+        done = run(Path(folder), {**os.environ, **login}, survey, shlex.join(sys.argv[1:]))
+    after = lifecycle.count_writes(settings.state_directory())
+    print(json.dumps({**done, "writes": {place: after[place] - before[place] for place in ("kubernetes", "aws")}}))
     remove_account(os.environ)
     return 0
 

@@ -26,7 +26,7 @@ from .standins.control import Control
 SCALED, NAMESPACE = "llama-3-1-8b", "llm-serving"
 LOAD = 100  # requests in flight: several times what one replica is to carry, so with a spare one this wants all four
 GPU_NODES = "karpenter.sh/nodepool"
-UP_SECONDS, DOWN_SECONDS = 120, 150
+UP_SECONDS, DOWN_SECONDS = 240, 240  # a third of it on an idle machine
 QUIET_SECONDS = 15.0  # after so long without a line a step says how far the cluster is
 
 

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from ansible.plugins.action import ActionBase
+from collections.abc import Mapping
+from typing import Any
 
-# At the top: the strategy loads this class in the parent process, so the Kubernetes client is imported once and inherited by every fork.
 from ansible_collections.llmops.eks.plugins.module_utils import _apply_absent, _apply_batch, _apply_present, _apply_prune, _kube
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action
 
 PRUNE = {
     "api_version": {"type": "str", "required": True},
@@ -29,17 +30,13 @@ ARGUMENTS = {
 }
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent."""
+class ActionModule(Action):
+    """Creates, updates and deletes; says what it did to each object."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    ARGUMENTS = ARGUMENTS
     _supports_diff = True
 
-    def run(self, tmp=None, task_vars=None):
-        result = super().run(tmp, task_vars)
-        _validation, params = self.validate_argument_spec(ARGUMENTS)
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         absent = params["state"] == "absent"
         options = _apply_batch.Options(
             field_manager=str(params["field_manager"]),
@@ -51,27 +48,22 @@ class ActionModule(ActionBase):
             handed_over=tuple(params["handed_over"]),
             prune=tuple(params["prune"]),
         )
-        task_environment = {}
-        self._compute_environment_string(task_environment)
         try:
-            with _kube.environment(task_environment):
-                batch = _apply_batch.load(_kube.connect(params), params["definitions"], options, absent)
-                leftovers = _apply_prune.find(batch)
-                if absent:
-                    # Deleted in reverse order, so the leftovers go first: a Job must be gone before the claim that it uses can be.
-                    batch.items += leftovers
-                    _apply_absent.run(batch)
-                else:
-                    _apply_present.run(batch)
-                    _apply_prune.delete(batch, leftovers)
+            batch = _apply_batch.load(_kube.connect(params), params["definitions"], options, absent)
+            leftovers = _apply_prune.find(batch)
+            if absent:
+                # Deleted in reverse order, so the leftovers go first: a Job must be gone before the claim that it uses can be.
+                batch.items += leftovers
+                _apply_absent.run(batch)
+            else:
+                _apply_present.run(batch)
+                _apply_prune.delete(batch, leftovers)
         except _apply_batch.Refused as refused:
-            return {**result, **refused.result, "failed": True, "msg": str(refused), "problems": refused.rows}
-        except (_kube.KubeError, _kube.ApiError) as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {**refused.result, "failed": True, "msg": str(refused), "problems": refused.rows}
         told = batch.result()
         if self._task.check_mode and not self._task.diff:  # "changed" alone does not say what would come; --diff shows each object
             for row in told["objects"]:
                 if row["changed"]:
                     place = f"{row['namespace']}/" if row["namespace"] else ""
                     self._display.display(f"  would be {row['action']}: {row['kind']} {place}{row['name']}")
-        return {**result, **told}
+        return told

@@ -8,11 +8,12 @@ import base64
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.llmops.eks.plugins.module_utils import _kube
-from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message, problem
+from ansible_collections.llmops.eks.plugins.module_utils._problems import problem
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action, judged
 
 try:
     from kubernetes import client as kube_api
@@ -43,33 +44,20 @@ ARGUMENTS = {
 PORT = 8000
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent."""
+class ActionModule(Action):
+    """Asks each model for one completion."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    ARGUMENTS = ARGUMENTS
+    NOT_IN_CHECK_MODE = ("the models may not be there yet", {"endpoints": [], "problems": []})
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _validation, params = self.validate_argument_spec(ARGUMENTS)
-        if self._task.check_mode:
-            return {"changed": False, "skipped": True, "msg": "not in check mode: the models may not be there yet", "endpoints": [], "problems": []}
-        task_environment: dict[str, str] = {}
-        self._compute_environment_string(task_environment)
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         shown, rows = [], []
-        try:
-            with _kube.environment(task_environment):
-                cluster = _kube.connect(params)
-                for endpoint in params["endpoints"]:
-                    answer, problems = ask(cluster, endpoint, params)
-                    shown.append({**{key: endpoint[key] for key in ("name", "namespace", "model", "url")}, **answer})
-                    rows += problems
-        except (_kube.KubeError, _kube.ApiError) as error:
-            return {"failed": True, "msg": f"endpoint_check: {error}"}
-        fatal = errors(rows)
-        result = {"changed": False, "endpoints": shown, "problems": rows}
-        return {**result, "failed": True, "msg": message(fatal, f"{len(fatal)} model(s) do not answer as they should")} if fatal else result
+        cluster = _kube.connect(params)
+        for endpoint in params["endpoints"]:
+            answer, problems = ask(cluster, endpoint, params)
+            shown.append({**{key: endpoint[key] for key in ("name", "namespace", "model", "url")}, **answer})
+            rows += problems
+        return judged(rows, "{n} model(s) do not answer as they should", endpoints=shown)
 
 
 def ask(cluster: _kube.Cluster, endpoint: dict[str, Any], params: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, str]]]:

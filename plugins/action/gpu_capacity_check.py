@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-# At the top: the strategy loads this class in the parent process, so the Kubernetes client is imported once and inherited by every fork.
-from ansible_collections.llmops.eks.plugins.module_utils import _aws, _capacity, _capacity_aws, _capacity_cluster, _capacity_context, _capacity_wants, _kube
+from ansible_collections.llmops.eks.plugins.module_utils import _aws, _capacity, _capacity_aws, _capacity_cluster, _capacity_context, _capacity_wants
 from ansible_collections.llmops.eks.plugins.module_utils._capacity_models import check_models, check_node_pools
 from ansible_collections.llmops.eks.plugins.module_utils._capacity_options import SHARED
 from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message, sentence
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action
 
 ARGUMENTS = {
     "models": {"type": "list", "elements": "dict", "required": True},
@@ -28,32 +27,23 @@ ARGUMENTS = {
 }
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent, nothing is written."""
+class ActionModule(Action):
+    """Looks at the cluster and at AWS, and writes nothing."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    ARGUMENTS = ARGUMENTS
+    EXPECTED = (*Action.EXPECTED, _aws.AwsError)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        task_environment: dict[str, str] = {}
-        self._compute_environment_string(task_environment)
-        with _kube.environment(task_environment):
-            _validation, params = self.validate_argument_spec(ARGUMENTS)
-            rows = check_models(params["models"]) + check_node_pools(params["node_pools"])
-            cuda = params["image_cuda"]
-            if rows or (cuda and not re.fullmatch(r"\d+\.\d+", cuda)):
-                text = message(rows, "models and node_pools are not planned ones") if rows else (
-                    f"image_cuda: found {cuda}; needed major.minor; fix: write it as '13.0'"
-                )  # fmt: skip
-                return {**result, "failed": True, "msg": text, "problems": rows}
-            try:
-                context = look(params)
-            except (_kube.KubeError, _kube.ApiError, _aws.AwsError) as error:
-                return {**result, "failed": True, "msg": str(error)}
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        rows = check_models(params["models"]) + check_node_pools(params["node_pools"])
+        cuda = params["image_cuda"]
+        if rows or (cuda and not re.fullmatch(r"\d+\.\d+", cuda)):
+            text = message(rows, "models and node_pools are not planned ones") if rows else (
+                f"image_cuda: found {cuda}; needed major.minor; fix: write it as '13.0'"
+            )  # fmt: skip
+            return {"failed": True, "msg": text, "problems": rows}
+        context = look(params)
         rows = _capacity.run(context)
-        result |= {
+        result = {
             "changed": False,
             "problems": rows,
             "nodes": list(context.nodes),

@@ -7,44 +7,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-# At the top: the strategy loads this class in the parent process, so the Kubernetes client is imported once and inherited by every fork.
 from ansible_collections.llmops.eks.plugins.module_utils import _aws, _capacity_cluster, _gpu_nodes, _gpu_nodes_ec2, _gpu_nodes_types, _kube
 from ansible_collections.llmops.eks.plugins.module_utils._capacity_options import SHARED
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action
 
 ARGUMENTS = SHARED
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent."""
+class ActionModule(Action):
+    """Reads the nodes, and asks EC2 only about types that the table does not know."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    ARGUMENTS = ARGUMENTS
+    EXPECTED = (*Action.EXPECTED, _aws.AwsError)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        task_environment: dict[str, str] = {}
-        self._compute_environment_string(task_environment)
-        with _kube.environment(task_environment):
-            _validation, params = self.validate_argument_spec(ARGUMENTS)
-            try:
-                cluster = _kube.connect(params)
-                objects = _capacity_cluster.read(cluster, node_pools=False)
-                if params["exec"] and objects.nodes is not None:
-                    objects = _capacity_cluster.measure(cluster, objects)
-                types, unread = _types(params, objects.nodes or ())
-            except (_kube.KubeError, _kube.ApiError, _aws.AwsError) as error:
-                return {**result, "failed": True, "msg": str(error)}
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        cluster = _kube.connect(params)
+        objects = _capacity_cluster.read(cluster, node_pools=False)
+        if params["exec"] and objects.nodes is not None:
+            objects = _capacity_cluster.measure(cluster, objects)
+        types, unread = _types(params, objects.nodes or ())
         if objects.nodes is None:
             refused = next(item for item in objects.unread if item.resource == "nodes")
             return {
-                **result, "failed": True,
+                "failed": True,
                 "msg": f'nodes: found {refused.message}; needed verb list on resource nodes in API group ""; fix: bind a ClusterRole with that rule',
             }  # fmt: skip
         nodes = objects.facts(params["node_groups"], types)
-        return {**result, "changed": False, "nodes": nodes, "unread": [item.resource for item in objects.unread] + unread + list(objects.silent)}
+        return {"changed": False, "nodes": nodes, "unread": [item.resource for item in objects.unread] + unread + list(objects.silent)}
 
 
 def _types(params: Mapping[str, Any], nodes: Any) -> tuple[_gpu_nodes_types.Table, list[str]]:

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-# At the top: the strategy loads this class in the parent process, so boto3 and the Kubernetes client are imported once and inherited by every fork.
 from ansible_collections.llmops.eks.plugins.module_utils import _aws, _checkpoint_places, _kube
 from ansible_collections.llmops.eks.plugins.module_utils._model_source import Readers
 from ansible_collections.llmops.eks.plugins.module_utils._plan import plan
 from ansible_collections.llmops.eks.plugins.module_utils._prices import Prices
 from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action
 
 ARGUMENTS = {
     "models": {"type": "list", "elements": "dict", "required": True},
@@ -31,37 +29,31 @@ ARGUMENTS = {
 PATIENCE = {"connect_timeout": 3, "read_timeout": 15, "retries": {"total_max_attempts": 2}}
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent, nothing is written."""
+class ActionModule(Action):
+    """Completes the model list; nothing is written."""
 
-    _supports_check_mode = True
-    _requires_connection = False
+    ARGUMENTS = ARGUMENTS
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _result, args = self.validate_argument_spec(ARGUMENTS)
-        task_environment: dict[str, str] = {}
-        self._compute_environment_string(task_environment)
-        with _kube.environment(task_environment):
-            removing = args["state"] == "absent"
-            readers, prices = self._live(args, task_vars or {}) if args["live"] and not removing else (Readers.none(), Prices.table(args["region"] or ""))
-            models, rows = plan(args["models"], args["defaults"], args["namespace"], readers, prices, removing)
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        removing = params["state"] == "absent"
+        readers, prices = self._live(params, task_vars) if params["live"] and not removing else (Readers.none(), Prices.table(params["region"] or ""))
+        models, rows = plan(params["models"], params["defaults"], params["namespace"], readers, prices, removing)
         fatal = errors(rows)
         if fatal:
             return {"failed": True, "problems": rows, "msg": message(fatal, f"The model list has {len(fatal)} problem(s); nothing was written.")}
         return {"changed": False, "models": models, "problems": rows}
 
-    def _live(self, args: Mapping[str, Any], task_vars: Mapping[str, Any]) -> tuple[Readers, Prices]:
+    def _live(self, params: Mapping[str, Any], task_vars: Mapping[str, Any]) -> tuple[Readers, Prices]:
         """What asks S3, the hub, the cluster and AWS' price lists. Each logs in when it is first needed."""
         base = Path(task_vars.get("inventory_dir") or self._loader.get_basedir())
-        cluster = functools.cache(lambda: _kube.connect(args))
+        cluster = functools.cache(lambda: _kube.connect(params))
 
         def volume(model: Mapping[str, Any]) -> Mapping[str, Any] | None:
             try:
-                return _checkpoint_places.copied(cluster(), args["namespace"], model)
+                return _checkpoint_places.copied(cluster(), params["namespace"], model)
             except (_kube.KubeError, _kube.ApiError):
                 return None  # a plan needs no cluster; what nobody describes is said to be unknown
 
-        config = {**PATIENCE, **(args["aws_config"] or {})}
-        prices = Prices.live(args["region"] or "", lambda region: _aws.login({**args, "region": region, "aws_config": config}))
-        return Readers.of(args, base, volume), prices
+        config = {**PATIENCE, **(params["aws_config"] or {})}
+        prices = Prices.live(params["region"] or "", lambda region: _aws.login({**params, "region": region, "aws_config": config}))
+        return Readers.of(params, base, volume), prices

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.llmops.eks.plugins.module_utils import _kube
-from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message, problem
+from ansible_collections.llmops.eks.plugins.module_utils._problems import problem
 from ansible_collections.llmops.eks.plugins.module_utils._prometheus import Prometheus, PrometheusError
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action, judged
 
 ARGUMENTS = {
     "prometheus_url": {"type": "str", "required": True},
@@ -33,31 +34,19 @@ ARGUMENTS = {
 SILENCE_SECONDS = 20
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent."""
+class ActionModule(Action):
+    """Waits until Prometheus has loaded the rules and scraped the monitors."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    ARGUMENTS = ARGUMENTS
+    EXPECTED = (*Action.EXPECTED, PrometheusError)
+    NOT_IN_CHECK_MODE = ("nothing was written that could be loaded", {"notes": [], "problems": []})
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _validation, params = self.validate_argument_spec(ARGUMENTS)
-        if self._task.check_mode:
-            return {"changed": False, "skipped": True, "msg": "not in check mode: nothing was written that could be loaded", "notes": [], "problems": []}
-        task_environment: dict[str, str] = {}
-        self._compute_environment_string(task_environment)
-        try:
-            with _kube.environment(task_environment):
-                headers = {key: str(value) for key, value in params["prometheus_headers"].items()}
-                prometheus = Prometheus(params["prometheus_url"], _kube.connect(params), headers, params["prometheus_validate_certs"])
-                rows = await_loaded(prometheus, params)
-                told = [] if rows else notes(prometheus, params["inputs"], params["jobs"])
-        except (_kube.KubeError, _kube.ApiError, PrometheusError) as error:
-            return {"failed": True, "msg": f"monitoring_check: {error}"}
-        fatal = errors(rows)
-        result = {"changed": False, "notes": told, "problems": rows}
-        return {**result, "failed": True, "msg": message(fatal, f"{len(fatal)} problem(s) with Prometheus:")} if fatal else result
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        headers = {key: str(value) for key, value in params["prometheus_headers"].items()}
+        prometheus = Prometheus(params["prometheus_url"], _kube.connect(params), headers, params["prometheus_validate_certs"])
+        rows = await_loaded(prometheus, params)
+        told = [] if rows else notes(prometheus, params["inputs"], params["jobs"])
+        return judged(rows, "{n} problem(s) with Prometheus:", notes=told)
 
 
 def await_loaded(prometheus: Prometheus, params: dict[str, Any]) -> list[dict[str, str]]:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.llmops.eks.plugins.module_utils import _kube, _rollout
 from ansible_collections.llmops.eks.plugins.module_utils._problems import message, problem
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action
 
 RESOURCE = {
     "api_version": {"type": "str", "required": True},
@@ -29,8 +30,6 @@ ARGUMENTS = {
     "unschedulable_grace": {"type": "int", "default": 120},
     **_kube.AUTH_ARG_SPEC,
 }
-
-
 WAITING = _rollout.Verdict("waiting")
 
 
@@ -53,38 +52,21 @@ class Waited:
         return {**named, "ready": self.verdict.state == "ready", "seconds": round(self.seconds, 1), "message": self.verdict.message}
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent."""
+class ActionModule(Action):
+    """Waits for all at once, and no longer than it makes sense."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    ARGUMENTS = ARGUMENTS
+    NOT_IN_CHECK_MODE = ("nothing was written that could be waited for", {"resources": [], "problems": []})
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _validation, params = self.validate_argument_spec(ARGUMENTS)
-        if self._task.check_mode:
-            return {
-                "changed": False,
-                "skipped": True,
-                "msg": "not in check mode: nothing was written that could be waited for",
-                "resources": [],
-                "problems": [],
-            }
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         waits = [Waited(resource) for resource in params["resources"]]
-        task_environment: dict[str, str] = {}
-        self._compute_environment_string(task_environment)
-        try:
-            with _kube.environment(task_environment):
-                cluster = _kube.connect(params)
-                for gone in _kube.poll(params["timeout"], first=0.3):
-                    for waited in waits:
-                        if waited.verdict.state != "ready":
-                            look(cluster, waited, gone, params["unschedulable_grace"])
-                    if all(w.verdict.state == "ready" for w in waits) or any(w.verdict.state == "failed" for w in waits):
-                        break
-        except (_kube.KubeError, _kube.ApiError) as error:
-            return {"failed": True, "msg": f"rollout: {error}"}
+        cluster = _kube.connect(params)
+        for gone in _kube.poll(params["timeout"], first=0.3):
+            for waited in waits:
+                if waited.verdict.state != "ready":
+                    look(cluster, waited, gone, params["unschedulable_grace"])
+            if all(w.verdict.state == "ready" for w in waits) or any(w.verdict.state == "failed" for w in waits):
+                break
         result = {"changed": False, "resources": [w.row() for w in waits], "problems": []}
         failed = [w for w in waits if w.verdict.state == "failed"] or [w for w in waits if w.verdict.state != "ready"]
         if not failed:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.llmops.eks.plugins.module_utils import _kube, _scaler
-from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message, problem
+from ansible_collections.llmops.eks.plugins.module_utils._problems import problem
 from ansible_collections.llmops.eks.plugins.module_utils._prometheus import Prometheus, PrometheusError
+from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action, judged
 
 SCALER = {
     "name": {"type": "str", "required": True},
@@ -30,33 +31,22 @@ ARGUMENTS = {
 }
 
 
-class ActionModule(ActionBase):
-    """Runs in the controller process; no module is sent."""
+class ActionModule(Action):
+    """Runs each scaler's query and looks for what would fight over replicas."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    ARGUMENTS = ARGUMENTS
+    EXPECTED = (*Action.EXPECTED, PrometheusError)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        _validation, params = self.validate_argument_spec(ARGUMENTS)
-        task_environment: dict[str, str] = {}
-        self._compute_environment_string(task_environment)
-        try:
-            with _kube.environment(task_environment):
-                cluster = _kube.connect(params)
-                scalers, rows = [], rivals(cluster, params["namespace"], params["scalers"]) + routes(cluster, params["scalers"])
-                if params["query"]:
-                    prometheus = Prometheus(params["prometheus_url"], cluster)
-                    for scaler in (s for s in params["scalers"] if s["query"]):
-                        shown, more = prove(prometheus, scaler, params["missing"] == "allowed", params["timeout"])
-                        scalers.append(shown)
-                        rows += more
-        except (_kube.KubeError, _kube.ApiError, PrometheusError) as error:
-            return {"failed": True, "msg": f"scaler_check: {error}"}
-        fatal = errors(rows)
-        result = {"changed": False, "scalers": scalers, "problems": rows}
-        return {**result, "failed": True, "msg": message(fatal, f"{len(fatal)} scaler problem(s)")} if fatal else result
+    def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
+        cluster = _kube.connect(params)
+        scalers, rows = [], rivals(cluster, params["namespace"], params["scalers"]) + routes(cluster, params["scalers"])
+        if params["query"]:
+            prometheus = Prometheus(params["prometheus_url"], cluster)
+            for scaler in (s for s in params["scalers"] if s["query"]):
+                shown, more = prove(prometheus, scaler, params["missing"] == "allowed", params["timeout"])
+                scalers.append(shown)
+                rows += more
+        return judged(rows, "{n} scaler problem(s)", scalers=scalers)
 
 
 def prove(prometheus: Prometheus, scaler: dict[str, Any], may_be_missing: bool, seconds: int) -> tuple[dict[str, Any], list[dict[str, str]]]:

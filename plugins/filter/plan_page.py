@@ -17,17 +17,8 @@ author:
 description:
   - Turns the figures of a plan into text and escapes all text for HTML, so that the template C(plan.html.j2) of the playbooks only places it.
   - The same plan gives the same page. It holds neither the time nor anything of the machine.
+extends_documentation_fragment: [llmops.eks.plan]
 options:
-  _input:
-    description: The planned models, RV(llmops.eks.llm_plan#module:models).
-    type: list
-    elements: dict
-    required: true
-  problems:
-    description: The plan's warnings, RV(llmops.eks.llm_plan#module:problems).
-    type: list
-    elements: dict
-    default: []
   cluster:
     description: Name of the cluster, if it is to be named.
     type: str

@@ -16,17 +16,7 @@ author:
   - llmops.eks contributors
 description:
   - Small enough for C(ansible.builtin.set_stats), which AWX hands to the next job of a workflow. Holds no secret.
-options:
-  _input:
-    description: The planned models, RV(llmops.eks.llm_plan#module:models).
-    type: list
-    elements: dict
-    required: true
-  problems:
-    description: The plan's warnings, RV(llmops.eks.llm_plan#module:problems).
-    type: list
-    elements: dict
-    default: []
+extends_documentation_fragment: [llmops.eks.plan]
 positional: problems
 """
 

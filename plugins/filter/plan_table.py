@@ -17,17 +17,8 @@ author:
 description:
   - One row a model that is served, with the units in the header and numbers aligned to the right, then the sum of the prices, the models that are removed,
     what the figures mean, where the prices come from, and the warnings.
+extends_documentation_fragment: [llmops.eks.plan]
 options:
-  _input:
-    description: The planned models, RV(llmops.eks.llm_plan#module:models).
-    type: list
-    elements: dict
-    required: true
-  problems:
-    description: The plan's warnings, RV(llmops.eks.llm_plan#module:problems).
-    type: list
-    elements: dict
-    default: []
   width:
     description: Most characters of a line. Names too long for it get a line of their own. With the default the table fits 120 columns as Ansible prints it.
     type: int

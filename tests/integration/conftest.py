@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from site_runs import Run, Site, own_site, running_site
+from site_runs import Site, own_site, running_site
 
 from sandbox import build
 from sandbox.cluster import ControlPlane
@@ -50,10 +50,3 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         pytest.skip(f"no complete build in {build.home()}: run `python -m sandbox build`")
     with own_site(tmp_path_factory.mktemp("site")) as own:
         yield own
-
-
-@pytest.fixture(scope="session")
-def predicted(site: Site) -> Run:
-    """`ansible-playbook site.yml --check` in the clone, on the empty sandbox."""
-    with site.nothing_written():
-        return site.run("--check")

@@ -40,6 +40,8 @@ NODE_POOL = {
                 "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "gpu"},
                 "requirements": [
                     {"key": "karpenter.k8s.aws/instance-gpu-name", "operator": "In", "values": ["l4", "a10g"]},
+                    # Of one size, so that they share a launch template: the stand-in for EC2 looks at a fleet request's first alone.
+                    {"key": "karpenter.k8s.aws/instance-size", "operator": "In", "values": ["xlarge"]},
                     {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
                 ],
             }

@@ -149,8 +149,8 @@ def test_writes_counts_people_only_and_no_dry_run(up):
 def test_pods_run_and_jobs_complete_without_a_kubelet(up):
     up.kubectl("create", "deployment", "web", "--image=nginx", "--replicas=2")
     up.kubectl("create", "job", "once", "--image=busybox")
-    up.kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
-    up.kubectl("wait", "--for=condition=Complete", "job/once", "--timeout=60s")
+    assert "condition met" in up.kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
+    assert "condition met" in up.kubectl("wait", "--for=condition=Complete", "job/once", "--timeout=60s")
     up.kubectl("delete", "deployment", "web", "--wait", "--timeout=60s")
     wait_for("the pods' end", lambda: "web-" not in up.kubectl("get", "pods", "-o", "name"))
 

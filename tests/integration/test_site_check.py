@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from site_runs import Run, Site
+from site_runs import Site
 
 # (kind, name) of what serves two models, one of them scaled; the AWS side are the tasks below.
 OBJECTS = {
@@ -21,7 +21,9 @@ TASKS = {
 }  # fmt: skip
 
 
-def test_lists_what_it_would_create(predicted: Run):
+def test_lists_what_it_would_create(site: Site):
+    with site.nothing_written():
+        predicted = site.run("--check")
     assert (predicted.code, predicted.failure) == (0, "")
     listed = set(re.findall(r"would be created: (\S+) (\S+)", predicted.text))
     assert OBJECTS - listed == set()

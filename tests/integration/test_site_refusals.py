@@ -89,7 +89,7 @@ def test_numbers_and_truths_as_a_survey_sends_them_are_cast(site: Site):
                "weights": {"size_gib": 15}, "replicas": {"min": 1, "max": 3}, "autoscaling": {"spare_replicas": 0}}  # fmt: skip
     switches = {"keda_scaler_verify": "false", "karpenter_gpu_fast_image_pull": "true", "karpenter_gpu_gpu_limit": "8", "eks_gpu_nodegroup_karpenter": "yes"}
     with site.nothing_written():
-        survey = site.run("--check", **models(text), **switches)
+        survey = site.run("--tags", "check", **models(text), **switches)
         plain = site.run("--tags", "check", **models(numbers))
     assert (survey.code, survey.failure) == (0, "")
     assert (plain.code, plain.failure) == (0, "")

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.llmops.eks.plugins.module_utils import _kube, _rollout
@@ -31,16 +32,29 @@ ARGUMENTS = {
     **_kube.AUTH_ARG_SPEC,
 }
 WAITING = _rollout.Verdict("waiting")
+# An API server that is restarted or moved answers again within this.
+SILENCE_SECONDS = 30
+# What Karpenter said before the wait it takes back within this, when the cause is mended.
+OLD_NEWS_SECONDS = 30
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
 
 
 @dataclass
 class Waited:
-    """One resource: its last verdict, the seconds until it was ready or given up, and since when its pods cannot be placed."""
+    """One resource: its last verdict, the seconds until it was ready or given up, and since when its pods cannot be placed.
+
+    `since`: what was said of its pods until then is old: the start, or the first look after older pods of it were gone (`leaving`: are not yet).
+    """
 
     resource: dict[str, Any]
     verdict: _rollout.Verdict = WAITING
     seconds: float = 0.0
     unplaced_since: float | None = None
+    since: str = field(default_factory=now)
+    leaving: bool = False
 
     @property
     def label(self) -> str:
@@ -61,10 +75,18 @@ class ActionModule(Action):
     def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         waits = [Waited(resource) for resource in params["resources"]]
         cluster = _kube.connect(params)
+        answered = None
         for gone in _kube.poll(params["timeout"], first=0.3):
-            for waited in waits:
-                if waited.verdict.state != "ready":
-                    look(cluster, waited, gone, params["unschedulable_grace"])
+            try:
+                for waited in waits:
+                    if waited.verdict.state != "ready":
+                        look(cluster, waited, gone, params["unschedulable_grace"])
+            except (_kube.KubeError, _kube.ApiError) as error:
+                refused = isinstance(error, _kube.ApiError) and error.status < 500
+                if refused or answered is None or gone - answered >= SILENCE_SECONDS or gone >= params["timeout"]:
+                    raise
+                continue
+            answered = gone
             if all(w.verdict.state == "ready" for w in waits) or any(w.verdict.state == "failed" for w in waits):
                 break
         result = {"changed": False, "resources": [w.row() for w in waits], "problems": []}
@@ -96,11 +118,14 @@ def look(cluster: _kube.Cluster, waited: Waited, gone: float, unschedulable_grac
     if verdict.state == "failed" and resource["kind"] == "Job":
         waited.verdict = _rollout.Verdict("failed", f"{verdict.message}; its last words: {_rollout.last_words(cluster, obj) or 'none'}", verdict.fix)
         return
-    cause = _rollout.explain(cluster, obj, resource["kind"])
+    if waited.leaving:
+        waited.since = now()
+    cause, waited.leaving = _rollout.explain(cluster, obj, resource["kind"], waited.since)
     waited.unplaced_since = None if not (cause and cause.unschedulable) else gone if waited.unplaced_since is None else waited.unplaced_since
     if cause is None:
         return
     # Without a place for so long, and nobody at work on a node for it: a later look would find the same.
-    stuck = waited.unplaced_since is not None and gone - waited.unplaced_since >= unschedulable_grace
+    grace = min(unschedulable_grace, OLD_NEWS_SECONDS) if cause.never else unschedulable_grace
+    stuck = waited.unplaced_since is not None and gone - waited.unplaced_since >= grace
     state = "failed" if cause.final or stuck or verdict.state == "failed" else "waiting"
     waited.verdict = _rollout.Verdict(state, f"{verdict.message}; {cause.found}", cause.fix)

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ._kube import ANY, ApiError, Cluster
-from ._rollout_causes import Cause, cause
+from ._rollout_causes import Cause, cause, when
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job", "Pod")
+# Their controller always writes status.observedGeneration: without it, it has not looked at a new object yet.
+OBSERVED = ("Deployment", "DaemonSet", "StatefulSet")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def judge(obj: Object | None, kind: str, wanted: list[Mapping[str, Any]], fields
     if obj is None:
         return Verdict("waiting", "does not exist", "see that it was created, and that its kind is served")
     status, generation = obj.get("status", {}), obj["metadata"].get("generation", 0)
-    if status.get("observedGeneration", generation) < generation:
+    if status.get("observedGeneration", 0 if kind in OBSERVED else generation) < generation:
         return Verdict("waiting", "its controller has not seen the last change yet", "see that the controller runs")
     if wanted or fields:
         verdicts = [*(_condition(obj, w) for w in wanted), *(_field(obj, f) for f in fields)]
@@ -138,42 +140,55 @@ def _claim(obj: Object) -> Verdict:
     return READY if phase == "Bound" else Verdict("waiting", f"phase {phase}", "look at its events: StorageClass, driver, and whether a pod uses it")
 
 
-def explain(cluster: Cluster, obj: Object, kind: str) -> Cause | None:
-    """What the pods (or, for a claim, the events) of a resource that is not ready say; the gravest cause first."""
+def explain(cluster: Cluster, obj: Object, kind: str, since: str = "") -> tuple[Cause | None, bool]:
+    """(What the pods or, for a claim, the events of a resource that is not ready say, the gravest cause; whether older pods are on their way out.)
+
+    A pod that finds no place while another one still leaves may only wait for its GPUs: that is neither final nor unschedulable. `since` as for cause().
+    """
     namespace = obj["metadata"].get("namespace", "")
     if kind == "PersistentVolumeClaim":
         events = _events(cluster, namespace, obj["metadata"]["name"])
         last = next((e for e in reversed(events) if e.get("reason") in ("ProvisioningFailed", "FailedBinding")), None)
-        return Cause(last["message"], "correct the StorageClass or its driver") if last else None
-    found = []
-    for pod in _pods(cluster, obj, kind, namespace):
+        return (Cause(last["message"], "correct the StorageClass or its driver") if last else None), False
+    found, pods = [], _pods(cluster, obj, kind, namespace)
+    leaving = [pod for pod in pods if kind != "Pod" and pod["metadata"].get("deletionTimestamp")]
+    for pod in _newest(cluster, obj, namespace, pods) if kind == "Deployment" else pods:
+        if pod in leaving or _pod(pod).state == "ready":
+            continue
         name = pod["metadata"]["name"]
-        seen = cause(pod, _events(cluster, namespace, name), lambda container, name=name: _log(cluster, namespace, name, container))
+        seen = cause(pod, _events(cluster, namespace, name), lambda container, name=name: _log(cluster, namespace, name, container), since)
+        if seen and seen.unschedulable and leaving:
+            left = ", ".join(p["metadata"]["name"] for p in leaving)
+            seen = replace(seen, found=f"{seen.found} (while {left} on its way out)", final=False, unschedulable=False, never=False)
         if seen:
             found.append(seen)
-    return max(found, key=lambda c: (c.final, c.unschedulable), default=None)
+    return max(found, key=lambda c: (c.final, c.never, c.unschedulable), default=None), bool(leaving)
 
 
 def last_words(cluster: Cluster, obj: Object) -> str:
     """The last log lines of a failed Job's newest pod."""
     namespace = obj["metadata"]["namespace"]
-    pods = sorted(_pods(cluster, obj, "Job", namespace, ready_too=True), key=lambda p: p["metadata"]["creationTimestamp"])
+    pods = sorted(_pods(cluster, obj, "Job", namespace), key=lambda p: p["metadata"]["creationTimestamp"])
     return _log(cluster, namespace, pods[-1]["metadata"]["name"], pods[-1]["spec"]["containers"][0]["name"], previous=False).strip() if pods else ""
 
 
-def _pods(cluster: Cluster, obj: Object, kind: str, namespace: str, ready_too: bool = False) -> list[Object]:
-    """Pods of the resource that are not ready; of a Deployment only those of its newest revision."""
+def _selector(obj: Object) -> str:
+    return ",".join(f"{k}={v}" for k, v in (obj.get("spec", {}).get("selector", {}).get("matchLabels") or {}).items())
+
+
+def _pods(cluster: Cluster, obj: Object, kind: str, namespace: str) -> list[Object]:
+    """All pods of the resource."""
     if kind == "Pod":
         return [obj]
-    selector = ",".join(f"{k}={v}" for k, v in (obj.get("spec", {}).get("selector", {}).get("matchLabels") or {}).items())
-    if not selector:
-        return []
-    pods = (cluster.get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}) or {}).get("items", [])
-    if kind == "Deployment":
-        sets = (cluster.get(f"/apis/apps/v1/namespaces/{namespace}/replicasets", {"labelSelector": selector}) or {}).get("items", [])
-        newest = max(sets, key=lambda s: int(s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0)), default=None)
-        pods = [p for p in pods if newest and any(o["uid"] == newest["metadata"]["uid"] for o in p["metadata"].get("ownerReferences", []))]
-    return [p for p in pods if ready_too or _pod(p).state != "ready"]
+    selector = _selector(obj)
+    return (cluster.get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}) or {}).get("items", []) if selector else []
+
+
+def _newest(cluster: Cluster, obj: Object, namespace: str, pods: list[Object]) -> list[Object]:
+    """Those of a Deployment's newest revision."""
+    sets = (cluster.get(f"/apis/apps/v1/namespaces/{namespace}/replicasets", {"labelSelector": _selector(obj)}) or {}).get("items", []) if pods else []
+    newest = max(sets, key=lambda s: int(s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0)), default=None)
+    return [p for p in pods if newest and any(o["uid"] == newest["metadata"]["uid"] for o in p["metadata"].get("ownerReferences", []))]
 
 
 def _events(cluster: Cluster, namespace: str, name: str) -> list[Object]:
@@ -181,7 +196,7 @@ def _events(cluster: Cluster, namespace: str, name: str) -> list[Object]:
         listed = cluster.get(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": f"involvedObject.name={name}"})
     except ApiError:  # who may not read events still learns what the status says
         return []
-    return sorted((listed or {}).get("items", []), key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
+    return sorted((listed or {}).get("items", []), key=when)
 
 
 def _log(cluster: Cluster, namespace: str, pod: str, container: str, previous: bool = True) -> str:

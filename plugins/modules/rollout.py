@@ -15,6 +15,8 @@ description:
   - Looks at all resources until they are ready. Conditions count only for the generation that they were made for.
   - Gives up at once when waiting is of no use - an image that cannot be pulled, a container that keeps ending (with its last log lines), a probe that
     kills it, a missing Secret, a refused pod, a failed Job, a pod that no node can take.
+  - What happened before the wait does not end it at once, nor does a pod without a place while older pods of the same resource still hold theirs on their
+    way out, nor an API server that is silent for less than half a minute.
   - Knows Deployment, DaemonSet, StatefulSet, Job, Pod, PersistentVolumeClaim and CustomResourceDefinition. For any other kind the condition C(Ready) counts.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options

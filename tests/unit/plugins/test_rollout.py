@@ -2,7 +2,11 @@
 """What a resource's status, its pods and their events make of a wait."""
 
 import pytest
-from ansible_collections.llmops.eks.plugins.module_utils import _rollout, _rollout_causes
+from ansible_collections.llmops.eks.plugins.action import rollout
+from ansible_collections.llmops.eks.plugins.module_utils import _kube, _rollout, _rollout_causes
+
+BEFORE, SINCE, AFTER = "2026-11-26T07:00:00Z", "2026-11-26T08:00:00Z", "2026-11-26T08:01:00Z"
+EXCEEDED = "all available instance types exceed limits for nodepool: gpu"
 
 
 def deployment(available=0, updated=0, wanted=1, generation=1, observed=1, conditions=()):
@@ -30,6 +34,8 @@ def job(**conditions):
         (deployment(1, 1), "Deployment", [], "ready", ""),
         (deployment(1, 1, generation=2), "Deployment", [], "waiting", "has not seen the last change"),
         (deployment(1, 0), "Deployment", [], "waiting", "1 of 1 replicas available, 0 updated"),
+        ({"metadata": {"generation": 1}, "spec": {}, "status": {}}, "DaemonSet", [], "waiting", "has not seen the last change"),
+        ({"metadata": {"generation": 1}, "spec": {"replicas": 0}}, "StatefulSet", [], "waiting", "has not seen the last change"),
         (deployment(conditions=[{"type": "Progressing", "status": "False", "message": "too long"}]), "Deployment", [], "failed", "too long"),
         (
             deployment(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: gpus"}]),
@@ -89,12 +95,16 @@ def pod(statuses=(), scheduled="True", message="", phase="Pending"):
     return {"metadata": {"name": "p"}, "spec": spec, "status": {"phase": phase, "conditions": conditions, "containerStatuses": list(statuses)}}
 
 
+def ended(at):
+    return {"terminated": {"exitCode": 1, "finishedAt": at}}
+
+
 def container(state, restarts=0, last=None):
     return {"name": "vllm", "image": "r/vllm:1", "restartCount": restarts, "state": state, "lastState": last or {}}
 
 
-def event(reason, message, component="kubelet"):
-    return {"reason": reason, "message": message, "source": {"component": component}}
+def event(reason, message, component="kubelet", at=AFTER):
+    return {"reason": reason, "message": message, "source": {"component": component}, "lastTimestamp": at}
 
 
 @pytest.mark.parametrize(
@@ -104,9 +114,16 @@ def event(reason, message, component="kubelet"):
         (pod(scheduled="False"), [event("Nominated", "Pod should schedule on: nodeclaim/a", "karpenter")], False, "waits for its new node"),
         (
             pod(scheduled="False"),
-            [event("FailedScheduling", "all available instance types exceed limits for nodepool: gpu", "karpenter")],
+            [event("FailedScheduling", EXCEEDED, "karpenter")],
             True,
             "exceed limits",
+        ),
+        (pod(scheduled="False"), [event("FailedScheduling", EXCEEDED, "karpenter", BEFORE)], False, "exceed limits"),
+        (
+            pod(scheduled="False"),
+            [event("FailedScheduling", 'incompatible with nodepool "gpu", no instance type has the required offering', "karpenter")],
+            False,
+            "required offering",
         ),
         (
             pod([container({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}})]),
@@ -129,12 +146,20 @@ def event(reason, message, component="kubelet"):
             True,
             "killed by its startup probe",
         ),
+        (
+            pod([container({"running": {}}, 1)], phase="Running"),
+            [event("Killing", "Container vllm failed startup probe, will be restarted", at=BEFORE)],
+            False,
+            "runs but is not ready",
+        ),
+        (pod([container({"running": {}}, 3, ended(BEFORE))], phase="Running"), [], False, "runs but is not ready"),
+        (pod([container({"running": {}}, 3, ended(AFTER))], phase="Running"), [], True, "ended 3 times with exit code 1"),
         (pod([container({"waiting": {"reason": "ContainerCreating"}})]), [event("FailedMount", "claim not bound")], False, "claim not bound"),
         (pod([container({"running": {}})], phase="Running"), [], False, "runs but is not ready"),
     ],
 )
 def test_causes(seen, events, final, says):
-    cause = _rollout_causes.cause(seen, events, lambda name: "first\nlast line")
+    cause = _rollout_causes.cause(seen, events, lambda name: "first\nlast line", SINCE)
     assert cause.final is final
     assert says in cause.found
     assert cause.fix
@@ -142,3 +167,104 @@ def test_causes(seen, events, final, says):
 
 def test_a_pod_on_its_way_has_no_cause():
     assert _rollout_causes.cause(pod([container({"waiting": {"reason": "ContainerCreating"}})]), [], lambda name: "") is None
+
+
+DEPLOYMENT = {"api_version": "apps/v1", "kind": "Deployment", "namespace": "ns", "name": "d"}
+
+
+class Cluster:
+    """A Deployment whose one new pod has no place, and Karpenter says `said` of it. `leaving`: whether the old pod is still there."""
+
+    def __init__(self, said, at, leaving=False):
+        self.said, self.at, self.leaving = said, at, leaving
+
+    def find(self, api_version, kind, fresh=False):
+        return _kube.Kind(api_version, kind, kind.lower() + "s", True)
+
+    def get(self, path, query=None):
+        what = path.rpartition("/")[2]
+        if what == "d":
+            obj = deployment(updated=1)
+            return {**obj, "metadata": {**obj["metadata"], "namespace": "ns"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "d"}}}}
+        if what == "replicasets":
+            return {"items": [{"metadata": {"uid": str(n), "annotations": {"deployment.kubernetes.io/revision": str(n)}}} for n in (1, 2)]}
+        if what == "events":
+            return {"items": [event("FailedScheduling", self.said, "karpenter", self.at)]}
+        new, old = pod(scheduled="False"), pod([container({"running": {}}, 5, ended(AFTER))], phase="Running")
+        new["metadata"]["ownerReferences"] = [{"uid": "2"}]
+        old["metadata"] = {"name": "old", "ownerReferences": [{"uid": "1"}], "deletionTimestamp": AFTER}
+        return {"items": [new, old] if self.leaving else [new]}
+
+
+@pytest.fixture
+def states(monkeypatch):
+    """states(cluster, seconds of the looks ...) -> the verdicts' states. A look takes place at SINCE + seconds, and a wait begins at SINCE."""
+    clock = {}
+    monkeypatch.setattr(rollout, "now", lambda: f"2026-11-26T08:{int(clock['gone']) // 60:02}:{int(clock['gone']) % 60:02}")
+
+    def look(cluster, *seconds, waited=None):
+        clock["gone"], found = 0, []
+        waited = waited or rollout.Waited(DEPLOYMENT, since=SINCE)
+        for clock["gone"] in seconds:
+            rollout.look(cluster, waited, clock["gone"], 120)
+            found.append(waited.verdict.state)
+        return found
+
+    return look
+
+
+def test_what_karpenter_says_during_the_wait_ends_it(states):
+    assert states(Cluster(EXCEEDED, AFTER), 61) == ["failed"]
+
+
+def test_what_karpenter_said_before_must_stand_for_a_while(states):
+    assert states(Cluster(EXCEEDED, BEFORE), 0, 29, 30) == ["waiting", "waiting", "failed"]
+
+
+def test_capacity_that_is_short_has_the_grace(states):
+    assert states(Cluster("no instance type has the required offering", AFTER), 0, 119, 120) == ["waiting", "waiting", "failed"]
+
+
+def test_a_pod_waits_for_the_gpus_of_pods_that_leave(states):
+    cluster, waited = Cluster(EXCEEDED, AFTER, leaving=True), rollout.Waited(DEPLOYMENT, since=SINCE)
+    assert states(cluster, 0, 61, 400, waited=waited) == ["waiting"] * 3
+    assert "while old on its way out" in waited.verdict.message
+    cluster.leaving = False
+    # What was said while they left is old now.
+    assert states(cluster, 402, 431, 432, waited=waited) == ["waiting", "waiting", "failed"]
+
+
+class Action(rollout.ActionModule):
+    def __init__(self):
+        pass
+
+
+GONE = _kube.KubeError("found no answer")
+
+
+@pytest.mark.parametrize(
+    ("looks", "error"),
+    [
+        ({0: None, 2: GONE, 20: GONE, 25: "ready"}, None),
+        ({0: None, 2: _kube.ApiError("GET", "/", 503, {}), 4: "ready"}, None),
+        ({0: GONE}, _kube.KubeError),
+        ({0: None, 2: GONE, 31: GONE}, _kube.KubeError),
+        ({0: None, 2: _kube.ApiError("GET", "/", 403, {})}, _kube.ApiError),
+        ({0: None, 60: GONE}, _kube.KubeError),
+    ],
+)
+def test_an_api_server_may_be_silent_for_a_while(monkeypatch, looks, error):
+    def look(_cluster, waited, gone, _grace):
+        if isinstance(looks[gone], Exception):
+            raise looks[gone]
+        waited.verdict = _rollout.Verdict(looks[gone] or "waiting")
+
+    monkeypatch.setattr(rollout, "look", look)
+    monkeypatch.setattr(_kube, "connect", lambda params: None)
+    monkeypatch.setattr(_kube, "poll", lambda seconds, first: iter(looks))
+    params = {"resources": [DEPLOYMENT], "timeout": 60, "unschedulable_grace": 120}
+    if error:
+        with pytest.raises(error):
+            Action().act(params, {})
+    else:
+        assert "failed" not in Action().act(params, {})

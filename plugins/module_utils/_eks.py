@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -28,6 +29,8 @@ USER_KEYS = ("labels", "tags")
 DENIED = ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation")
 # Limits of the EKS API (botocore 1.44 service model, 2026-11)
 MAX_TAGS, MAX_TAG_KEY, MAX_TAG_VALUE = 50, 128, 256
+# A new IAM role reaches EKS with a delay: tries and seconds between them.
+TRIES, PAUSE = 7, 5
 
 
 class AnsibleEksError(AnsibleAWSError):
@@ -68,6 +71,18 @@ class Plan:
 def call(client: Any, operation: str, **params: Any) -> dict[str, Any]:
     """Make one call by its API name. Raises AnsibleEksError."""
     return getattr(client, xform_name(operation))(**params)
+
+
+def write(client: Any, step: Call, unknown: str) -> None:
+    """Make a planned call; again for half a minute when its error says that the IAM role is `unknown` (in lower case)."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            call(client, step.operation, **step.params)
+            return
+        except AnsibleEksError as error:
+            if attempt == TRIES or unknown not in str(error).lower():
+                raise
+        time.sleep(PAUSE)
 
 
 @EksErrorHandler.list_error_handler("call {operation}")

@@ -119,15 +119,13 @@ problems:
   elements: dict
 """
 
-import time
-
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 
 from ..module_utils import _eks
 from ..module_utils._eks_access_entry import TYPES, associated, check, managed, plan_absent, plan_present, shown, wanted
 
-# A new IAM role reaches EKS with a delay: tries and seconds between them.
-TRIES, PAUSE = 7, 5
+# EKS' words for a principal that it does not know (yet)
+UNKNOWN = "invalid principal"
 
 
 def read(client, params):
@@ -142,17 +140,6 @@ def read(client, params):
     if answer is None:
         return None, {}
     return answer["accessEntry"], associated(_eks.find_all(client, "ListAssociatedAccessPolicies", "associatedAccessPolicies", **ident))
-
-
-def write(client, step):
-    for attempt in range(1, TRIES + 1):
-        try:
-            _eks.call(client, step.operation, **step.params)
-            return
-        except _eks.AnsibleEksError as error:
-            if attempt == TRIES or "invalid principal" not in str(error).lower():
-                raise
-        time.sleep(PAUSE)
 
 
 def run(module, client):
@@ -171,7 +158,7 @@ def run(module, client):
     _eks.refuse(module, plan.problems, subject)
     if plan.calls and not module.check_mode:
         for step in plan.calls:
-            write(client, step)
+            _eks.write(client, step, UNKNOWN)
         live, policies = read(client, params)
         plan.after = managed(live, policies)
     plan.before, plan.after = shown(plan.before), shown(plan.after)

@@ -45,6 +45,7 @@ notes:
   - "IAM actions of the task: C(eks:ListPodIdentityAssociations), C(eks:DescribePodIdentityAssociation), C(eks:CreatePodIdentityAssociation),
     C(eks:UpdatePodIdentityAssociation), C(eks:DeletePodIdentityAssociation), C(eks:DescribeCluster), C(eks:TagResource), C(eks:UntagResource) and
     C(iam:PassRole) on the role."
+  - A role that was just created may be unknown to EKS for some seconds. The module tries again for up to half a minute.
 extends_documentation_fragment:
   - llmops.eks.eks
   - amazon.aws.common.modules
@@ -100,6 +101,9 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 from ..module_utils import _eks
 from ..module_utils._eks_pod_identity import check, managed, plan_absent, plan_present, wanted
 
+# EKS' words for a role that it does not know (yet): "Role provided in the request does not exist."
+UNKNOWN = "role provided in the request does not exist"
+
 
 def read(client, params):
     """The association in the API's shape, or None."""
@@ -130,7 +134,7 @@ def run(module, client):
     _eks.refuse(module, plan.problems, subject)
     if plan.calls and not module.check_mode:
         for step in plan.calls:
-            _eks.call(client, step.operation, **step.params)
+            _eks.write(client, step, UNKNOWN)
         live = read(client, params)
         plan.after = managed(live)
     _eks.report(module, "association", plan, None if absent else {**(live or {}), **plan.after})

@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the eks_* modules say when botocore raises, and what they try again."""
 
+import re
+from types import SimpleNamespace
+
 import boto3
 import pytest
 from ansible_collections.llmops.eks.plugins.module_utils import _eks
-from ansible_collections.llmops.eks.plugins.modules import eks_access_entry
+from ansible_collections.llmops.eks.plugins.modules import eks_access_entry, eks_pod_identity_association
+from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 from botocore.stub import Stubber
 
 IDENT = {"clusterName": "demo", "principalArn": "arn:aws:iam::123456789012:role/new"}
+PARAMS = {
+    "CreateAccessEntry": IDENT,
+    "CreatePodIdentityAssociation": {"clusterName": "demo", "namespace": "ns", "serviceAccount": "sa", "roleArn": IDENT["principalArn"]},
+    "UpdatePodIdentityAssociation": {"clusterName": "demo", "associationId": "a-1", "roleArn": IDENT["principalArn"]},
+}
 
 
 @pytest.fixture
@@ -42,26 +51,64 @@ def test_other_errors_speak_for_themselves(error):
     assert _eks.hint(error) == ""
 
 
-def test_a_new_role_is_tried_again(stub, monkeypatch):
-    monkeypatch.setattr(eks_access_entry, "PAUSE", 0)
-    for _ in range(2):
-        stub.add_client_error("create_access_entry", "InvalidParameterException", "The specified principalArn is invalid: invalid principal.")
-    stub.add_response("create_access_entry", {"accessEntry": IDENT}, IDENT)
-    eks_access_entry.write(stub.client, _eks.Call("CreateAccessEntry", IDENT))
+NEW_ROLE = pytest.mark.parametrize(
+    ("module", "operation", "message"),
+    [
+        (eks_access_entry, "CreateAccessEntry", "The specified principalArn is invalid: invalid principal."),
+        (eks_pod_identity_association, "CreatePodIdentityAssociation", "Role provided in the request does not exist."),
+        (eks_pod_identity_association, "UpdatePodIdentityAssociation", "Role provided in the request does not exist."),
+    ],
+)
 
 
-def test_a_role_that_stays_unknown_is_an_error(stub, monkeypatch):
-    monkeypatch.setattr(eks_access_entry, "PAUSE", 0)
-    for _ in range(eks_access_entry.TRIES):
-        stub.add_client_error("create_access_entry", "InvalidParameterException", "The specified principalArn is invalid: invalid principal.")
-    with pytest.raises(_eks.AnsibleEksError, match="invalid principal"):
-        eks_access_entry.write(stub.client, _eks.Call("CreateAccessEntry", IDENT))
+@pytest.fixture
+def write(stub, monkeypatch):
+    """write(module, operation, messages of refusals ...): a module's own call, refused with these before it succeeds."""
+    monkeypatch.setattr(_eks, "PAUSE", 0)
+
+    def call(module, operation, *messages):
+        params, name = PARAMS[operation], xform_name(operation)
+        for message in messages:
+            stub.add_client_error(name, "InvalidParameterException", message)
+        if len(messages) < _eks.TRIES:
+            stub.add_response(name, {}, params)
+        _eks.write(stub.client, _eks.Call(operation, params), module.UNKNOWN)
+
+    return call
+
+
+@NEW_ROLE
+def test_a_new_role_is_tried_again(write, module, operation, message):
+    write(module, operation, message, message)
+
+
+@NEW_ROLE
+def test_a_role_that_stays_unknown_is_an_error(write, module, operation, message):
+    with pytest.raises(_eks.AnsibleEksError, match=re.escape(message)):
+        write(module, operation, *[message] * _eks.TRIES)
 
 
 def test_other_refusals_are_not_tried_again(stub):
     stub.add_client_error("create_access_entry", "InvalidParameterException", "The username is invalid")
     with pytest.raises(_eks.AnsibleEksError, match="username"):
-        eks_access_entry.write(stub.client, _eks.Call("CreateAccessEntry", IDENT))
+        _eks.write(stub.client, _eks.Call("CreateAccessEntry", IDENT), eks_access_entry.UNKNOWN)
+
+
+def test_a_pod_identity_waits_for_its_new_role(stub, monkeypatch):
+    monkeypatch.setattr(_eks, "PAUSE", 0)
+    params = {"cluster_name": "demo", "namespace": "ns", "service_account": "sa", "role_arn": IDENT["principalArn"], "state": "present", "purge_tags": True}
+    listed = {"clusterName": "demo", "namespace": "ns", "serviceAccount": "sa"}
+    association = {"associationId": "a-1", "roleArn": IDENT["principalArn"], **listed}
+    stub.add_response("list_pod_identity_associations", {"associations": []}, listed)
+    stub.add_response("describe_cluster", {"cluster": {}}, {"name": "demo"})
+    stub.add_client_error("create_pod_identity_association", "InvalidParameterException", "Role provided in the request does not exist.")
+    stub.add_response("create_pod_identity_association", {"association": association})
+    stub.add_response("list_pod_identity_associations", {"associations": [{"associationId": "a-1"}]}, listed)
+    stub.add_response("describe_pod_identity_association", {"association": association}, {"clusterName": "demo", "associationId": "a-1"})
+    ended = {}
+    module = SimpleNamespace(params=dict.fromkeys(("target_role_arn", "disable_session_tags", "tags")) | params, check_mode=False, exit_json=ended.update)
+    eks_pod_identity_association.run(module, stub.client)
+    assert ended["actions"] == ["CreatePodIdentityAssociation"]
 
 
 def test_labels_and_tags_keep_their_case():

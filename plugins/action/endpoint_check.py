@@ -73,6 +73,16 @@ def ask(cluster: _kube.Cluster, endpoint: dict[str, Any], params: dict[str, Any]
                 "endpoint_pod", name, f"no ready pod in {namespace}", "one", f"look at kubectl -n {namespace} describe pod -l app.kubernetes.io/instance={name}"
             )
         ]
+    if cluster.impersonates:
+        return {"pod": pod}, [
+            problem(
+                "endpoint_login",
+                name,
+                "impersonate_user or impersonate_groups, which a port-forward does not send",
+                "the login of a user who may create pods/portforward",
+                "log in as that user, without impersonation",
+            )
+        ]
     secret, key = endpoint["api_key_secret"], ""
     if secret:
         found = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{secret['name']}")

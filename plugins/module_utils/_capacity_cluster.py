@@ -28,8 +28,7 @@ def read_if_any(params: Mapping[str, Any], node_pools: bool = True, smi: bool = 
     except KubeError as error:
         if chosen:
             raise
-        found = str(error).partition("found ")[2].partition("; needed")[0]
-        return Objects(absent=found or str(error), configured=cluster is not None)
+        return Objects(absent=error.found, configured=cluster is not None)
     return measure(cluster, objects) if smi else objects
 
 

@@ -37,14 +37,22 @@ APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML, too
 class KubeError(Exception):
     """The cluster cannot be used at all; the text says what was found, needed and what to do."""
 
+    @property
+    def found(self) -> str:
+        """Only what was found."""
+        return str(self).partition("found ")[2].partition("; needed")[0] or str(self)
+
 
 class ApiError(Exception):
-    """The API server refused a request. `status` is the HTTP code, `reason` Kubernetes' word for it, `causes` status.details.causes."""
+    """The API server refused a request. `status` is the HTTP code, `reason` Kubernetes' word for it, `causes` status.details.causes.
+
+    `body` is the whole answer; what stands behind a proxy path of the API server, such as Prometheus, has its own shape.
+    """
 
     def __init__(self, method: str, path: str, status: int, body: Mapping[str, Any]) -> None:
-        self.method, self.path, self.status = method, path, status
+        self.method, self.path, self.status, self.body = method, path, status, body
         self.reason: str = body.get("reason") or ""
-        self.message: str = body.get("message") or f"HTTP {status}"
+        self.message: str = str(body.get("message") or body.get("error") or f"HTTP {status}")
         self.causes: list[dict[str, str]] = (body.get("details") or {}).get("causes") or []
         super().__init__(f"{method} {path}: {self.message}")
 
@@ -87,15 +95,40 @@ class Cluster:
     def host(self) -> str:
         return self.client.configuration.host
 
+    @property
+    def impersonates(self) -> bool:
+        """Whether requests are made as another user. The library sends no such header with a websocket (exec, port-forward): that would be the real user."""
+        return any(name.lower().startswith("impersonate-") for name in self.client.default_headers)
+
     def request(
         self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None, content_type: str = "application/json", accept: str = ""
     ) -> Any:
         """Send one request, return the parsed answer. Raises ApiError for an answer that is no success, KubeError for none."""
         response = self._send(method, path, query, body, content_type, accept)
-        raw = response.data
-        if response.status >= 400:
-            raise ApiError(method, path, response.status, _status(raw))
-        return raw.decode(errors="replace") if accept == ANY else json.loads(raw)
+        raw, status = response.data, response.status
+        proxied = "/proxy/" in path  # then the answer may be that of the service behind
+        if status == 401 and not proxied:
+            raise KubeError(
+                f"Kubernetes API {self.host}: found HTTP 401 ({_status(raw).get('message') or 'no message'}); needed a login that the cluster knows; "
+                "fix: make an access entry for the IAM principal (llmops.eks.eks_access_entry), or renew the token"
+            )
+        if 300 <= status < 400 and not proxied:
+            raise self._no_api(f"a redirect to {(response.headers.get('Location') or 'nowhere').partition('?')[0]}")
+        if status >= 300:
+            raise ApiError(method, path, status, _status(raw))
+        if accept == ANY:
+            return raw.decode(errors="replace")
+        try:
+            return json.loads(raw)
+        except ValueError as error:
+            if proxied:
+                raise
+            raise self._no_api(f"no JSON but {raw[:60].decode(errors='replace').strip()!r}") from error
+
+    def _no_api(self, found: str) -> KubeError:
+        return KubeError(
+            f"Kubernetes API {self.host}: found {found}; needed a Kubernetes API; fix: check host (options host, kubeconfig, context or K8S_AUTH_*)"
+        )
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """GET, with None for 404."""
@@ -142,8 +175,9 @@ class Cluster:
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+                redirect=False,
                 # 429 is the API server's own "later", with the seconds in Retry-After.
-                retries=urllib3.Retry(connect=1, read=1, status=5, other=0, redirect=0, status_forcelist=[429], allowed_methods=None, raise_on_status=False),
+                retries=urllib3.Retry(connect=1, read=1, status=5, other=0, status_forcelist=[429], allowed_methods=None, raise_on_status=False),
             )
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error

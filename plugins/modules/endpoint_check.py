@@ -16,6 +16,7 @@ description:
   - Sends the API key from the model's Secret. The key is neither returned nor logged.
   - Also makes sure that a wrong key is refused, when the model has one.
   - Changes nothing. Needs C(get) on Secrets, C(list) on Pods and C(create) on C(pods/portforward).
+    Refused with C(impersonate_user) and C(impersonate_groups), which a port-forward does not send.
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 options:

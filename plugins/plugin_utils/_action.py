@@ -24,7 +24,7 @@ class Action(ActionBase):
     _supports_check_mode = True
 
     ARGUMENTS: ClassVar[Mapping[str, Any]]
-    # Errors of act() whose text says all: found, needed, fix.
+    # Errors of act() whose text is the message, without a traceback: found, needed and fix, or a refused request in the API server's own words.
     EXPECTED: ClassVar[tuple[type[Exception], ...]] = (_kube.KubeError, _kube.ApiError)
     # Why there is nothing to do in check mode, and what the result holds then; None: act() runs there, too.
     NOT_IN_CHECK_MODE: ClassVar[tuple[str, Mapping[str, Any]] | None] = None

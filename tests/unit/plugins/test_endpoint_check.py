@@ -17,8 +17,8 @@ def pod(ready="True", **metadata):
 
 
 class Cluster:
-    def __init__(self, pods, secret):
-        self.pods, self.secret = pods, secret
+    def __init__(self, pods, secret, impersonates=False):
+        self.pods, self.secret, self.impersonates = pods, secret, impersonates
 
     def get(self, path, query=None):
         if path.endswith("/pods"):
@@ -31,7 +31,7 @@ class Cluster:
 def ask(monkeypatch):
     """ask(pods, answers by key, ...) -> (answer, checks of the problems). An answer is (status, body) or an exception."""
 
-    def call(pods=(), answers=None, secret=SECRET, idle_allowed=False):
+    def call(pods=(), answers=None, secret=SECRET, idle_allowed=False, impersonates=False):
         def post(_cluster, _namespace, _pod, path, body, key, _seconds):
             assert (path, body["model"], body["max_tokens"]) == ("/v1/completions", "llama-3", 8)
             answer = (answers or {})[key]
@@ -42,7 +42,7 @@ def ask(monkeypatch):
         monkeypatch.setattr(endpoint_check, "post", post)
         endpoint = {"name": "llama", "namespace": "ns", "model": "llama-3", "idle_allowed": idle_allowed}
         endpoint["api_key_secret"] = {"name": "llama-api-key", "key": "api-key"} if secret is not None else None
-        answer, rows = endpoint_check.ask(Cluster(list(pods), secret), endpoint, PARAMS)
+        answer, rows = endpoint_check.ask(Cluster(list(pods), secret, impersonates), endpoint, PARAMS)
         return answer, [(row["check"], row["severity"]) for row in rows], " ".join(f"{row['found']} {row['fix']}" for row in rows)
 
     return call
@@ -98,3 +98,10 @@ def test_a_port_that_does_not_answer_is_a_problem_with_its_pod(ask):
     answer, rows, text = ask([pod()], {"right": ConnectionResetError("reset")})
     assert (answer, rows) == ({"pod": "llama-1"}, [("endpoint_answer", "error")])
     assert "ConnectionResetError: reset from pod llama-1" in text
+
+
+def test_a_port_forward_as_another_user_is_refused(ask):
+    answer, rows, text = ask([pod()], impersonates=True)
+    assert (answer, rows) == ({"pod": "llama-1"}, [("endpoint_login", "error")])
+    assert "impersonate_user" in text
+    assert ask([], idle_allowed=True, impersonates=True)[1] == [("endpoint_idle", "info")]

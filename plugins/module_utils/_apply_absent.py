@@ -8,7 +8,7 @@ from typing import Any
 
 from . import _apply_errors, _problems
 from ._apply_batch import Batch, Item, Refused, refuse
-from ._kube import ApiError, Cluster, Kind, poll
+from ._kube import ApiError, Cluster, Kind, KubeError, poll
 
 KUBERNETES_NAMESPACES = {"default", "kube-node-lease", "kube-public", "kube-system"}
 # What Kubernetes itself puts into every namespace, or derives from other objects in it: (group, kind) -> names, None for all.
@@ -43,7 +43,7 @@ def run(batch: Batch) -> None:
             continue
         try:
             delete(batch, item)
-        except ApiError as error:
+        except (ApiError, KubeError) as error:
             gone = [i.label for i in batch.items if i.written]
             headline = f"half-deleted: deleted {', '.join(gone) or 'nothing'}; stopped at {item.label}. Correct the problem and run again:"
             raise Refused(headline, _apply_errors.rows(error, item.label, item.manifest, item.live), batch.result()) from error

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ._kube import ApiError
+from ._kube import ApiError, KubeError
 from ._problems import problem
 
 # API group -> what brings it.
@@ -36,8 +36,11 @@ def missing_kind(subject: str, api_version: str, kind: str) -> dict[str, str]:
     return problem("missing_kind", subject, f"no kind {kind} in {api_version} in the cluster", f"the kind {kind} of {api_version}", f"install {who} first")
 
 
-def rows(error: ApiError, subject: str, manifest: Mapping[str, Any], live: Mapping[str, Any] | None) -> list[dict[str, str]]:
+def rows(error: ApiError | KubeError, subject: str, manifest: Mapping[str, Any], live: Mapping[str, Any] | None) -> list[dict[str, str]]:
     """The refusal of one object as problems, one a field where the server names fields."""
+    if isinstance(error, KubeError):  # a write without an answer may have been carried out
+        needed, fix = "an answer of the API server to this write", "see that it answers, and run again: what is done already is not done twice"
+        return [problem("no_answer", subject, error.found, needed, fix)]
     secret = manifest["kind"] == "Secret"
     conflicts = [cause for cause in error.causes if cause.get("reason") == "FieldManagerConflict"]
     if conflicts:
@@ -60,7 +63,8 @@ def rows(error: ApiError, subject: str, manifest: Mapping[str, Any], live: Mappi
         return [problem("forbidden", subject, error.message, "the permission", "grant this user the verb (RBAC), or log in as another user")]
     if error.status == 422 and error.causes:
         return [_invalid(cause, subject, secret) for cause in error.causes]
-    return [problem("refused", subject, f"HTTP {error.status} {error.reason}: {error.message}", "an object that the API server accepts", "correct the object")]
+    cure = "run again; look at the API server or the webhook named in the message" if error.status >= 500 else "correct the object"
+    return [problem("refused", subject, f"HTTP {error.status} {error.reason}: {error.message}", "an object that the API server accepts", cure)]
 
 
 def _invalid(cause: Mapping[str, str], subject: str, secret: bool) -> dict[str, str]:

@@ -10,7 +10,7 @@ from . import _apply_errors, _problems
 from ._apply_batch import Batch, Item, Refused, refuse
 from ._apply_compare import keep_handed_over, owned_fields, unchanged
 from ._apply_diff import content, ownership_notes
-from ._kube import ApiError, poll
+from ._kube import ApiError, KubeError, poll
 
 # CRDs are Established within a second or two; a name conflict never is.
 ESTABLISHED_SECONDS = 60
@@ -148,7 +148,7 @@ def _write(batch: Batch) -> None:
             if item.kind is None:
                 _await_kind(batch, item, established)
             _apply(batch, item, dry_run=False)
-        except ApiError as error:
+        except (ApiError, KubeError) as error:
             raise _half_applied(batch, _apply_errors.rows(error, item.label, item.manifest, item.live)) from error
         item.written = True
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from . import _apply_errors
 from ._apply_absent import delete as delete_item
 from ._apply_batch import Batch, Item, Refused, refuse
-from ._kube import ApiError
+from ._kube import ApiError, KubeError
 
 
 def find(batch: Batch) -> list[Item]:
@@ -22,7 +22,7 @@ def find(batch: Batch) -> list[Item]:
             kind = batch.cluster.find(selector["api_version"], selector["kind"])
             listed = batch.cluster.get(kind.path(selector.get("namespace")), {"labelSelector": selector["label_selector"]}) if kind else None
         except ApiError as error:
-            rows += _apply_errors.rows(error, label, {}, None)
+            rows += _apply_errors.rows(error, label, {"apiVersion": selector["api_version"], "kind": selector["kind"]}, None)
             continue
         for live in (listed or {}).get("items") or []:
             # Items of a list do not carry their type.
@@ -40,7 +40,7 @@ def delete(batch: Batch, leftovers: list[Item]) -> None:
     for item in leftovers:
         try:
             delete_item(batch, item)
-        except ApiError as error:
+        except (ApiError, KubeError) as error:
             headline = f"half-applied: everything is written, but {item.label} is not deleted. Correct the problem and run again:"
             raise Refused(headline, _apply_errors.rows(error, item.label, item.manifest, item.live), batch.result()) from error
         batch.items.append(item)

@@ -14,6 +14,8 @@ from ansible.module_utils.urls import open_url
 
 from ._kube import ApiError, Cluster
 
+WRONG_QUERY = (400, 422)  # Prometheus' codes for an expression that it cannot parse or evaluate
+
 
 class PrometheusError(Exception):
     """Prometheus gave no answer, or refused the expression; the text says what was found, needed and what to do."""
@@ -28,12 +30,14 @@ class Prometheus:
         labels = (parts.hostname or "").removesuffix(".cluster.local").split(".")
         self.proxy = ""
         if len(labels) == 3 and labels[2] == "svc":
-            scheme = "https:" if parts.scheme == "https" else ""
-            self.proxy = f"/api/v1/namespaces/{labels[1]}/services/{scheme}{labels[0]}:{parts.port or 80}/proxy{parts.path}"
+            scheme, port = ("https:", 443) if parts.scheme == "https" else ("", 80)
+            self.proxy = f"/api/v1/namespaces/{labels[1]}/services/{scheme}{labels[0]}:{parts.port or port}/proxy{parts.path}"
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The vector of an instant query; a scalar comes as a vector of one."""
         data = self.get("query", {"query": expression})
+        if data["resultType"] not in ("vector", "scalar"):
+            raise PrometheusError(f"found a {data['resultType']} as result of {expression}; needed a vector or a scalar; fix: correct the query")
         return [{"metric": {}, "value": data["result"]}] if data["resultType"] == "scalar" else data["result"]
 
     def get(self, what: str, asked: Mapping[str, str] | None = None) -> Any:
@@ -47,8 +51,10 @@ class Prometheus:
                 with open_url(address, timeout=10, headers=dict(self.headers or {}), validate_certs=self.validate_certs) as response:
                     answer = json.load(response)
         except HTTPError as error:
-            answer = _body(error)
+            answer, asked = _body(error), asked if error.code in WRONG_QUERY else None
         except ApiError as error:
+            if asked and error.status in WRONG_QUERY and error.body.get("status") == "error":  # Prometheus' own words
+                raise PrometheusError(f"found {error.message} for {asked['query']}; needed valid PromQL; fix: correct the query") from error
             raise PrometheusError(f"found {error.message} at {self.url} through the API server; needed Prometheus; fix: check llm_prometheus_url") from error
         except (URLError, OSError, ssl.SSLError, ValueError) as error:
             raise PrometheusError(f"found {error} at {self.url}; needed an answer of Prometheus; fix: check llm_prometheus_url") from error

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What monitoring_check makes of Prometheus' answers, which are played here; and that a .svc address goes through the API server."""
 
+import io
+import json
+from urllib.error import HTTPError
+
 import pytest
 from ansible_collections.llmops.eks.plugins.action import monitoring_check
+from ansible_collections.llmops.eks.plugins.module_utils import _prometheus
 from ansible_collections.llmops.eks.plugins.module_utils._kube import ApiError
 from ansible_collections.llmops.eks.plugins.module_utils._prometheus import Prometheus, PrometheusError
 
@@ -93,6 +98,8 @@ class Cluster:
     [
         ("http://prometheus-operated.monitoring.svc:9090", "prometheus-operated:9090"),
         ("https://prom.monitoring.svc.cluster.local:443/", "https:prom:443"),
+        ("https://prom.monitoring.svc", "https:prom:443"),
+        ("http://prom.monitoring.svc", "prom:80"),
     ],
 )
 def test_an_address_inside_the_cluster_is_asked_through_the_api_server(url, service):
@@ -106,3 +113,33 @@ def test_a_refusal_says_where_it_was_asked():
         Prometheus("http://p.m.svc", Cluster(ApiError("GET", "/x", 503, {"message": "no endpoints available"}))).get("rules")
     with pytest.raises(PrometheusError, match=r"found parse error for up\{; needed valid PromQL"):
         Prometheus("http://p.m.svc", Cluster({"status": "error", "error": "parse error"})).query("up{")
+
+
+PARSE_ERROR = {"status": "error", "errorType": "bad_data", "error": "parse error"}
+
+
+def test_prometheus_own_words_come_through_the_api_server():
+    with pytest.raises(PrometheusError, match=r"found parse error for up\{; needed valid PromQL"):
+        Prometheus("http://p.m.svc", Cluster(ApiError("GET", "/x", 400, PARSE_ERROR))).query("up{")
+    with pytest.raises(PrometheusError, match=r"found query timed out at http://p\.m\.svc through the API server"):
+        Prometheus("http://p.m.svc", Cluster(ApiError("GET", "/x", 503, {**PARSE_ERROR, "error": "query timed out"}))).query("up")
+    with pytest.raises(PrometheusError, match=r"found Client sent an HTTP request to an HTTPS server at"):
+        Prometheus("http://p.m.svc", Cluster(ApiError("GET", "/x", 400, {"message": "Client sent an HTTP request to an HTTPS server"}))).query("up")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [(400, "found parse error for up; needed valid PromQL"), (401, "found parse error at http://p/api/v1/query; needed")]
+)
+def test_only_a_wrong_query_is_called_one(monkeypatch, code, says):
+    def refused(*_args, **_kwargs):
+        raise HTTPError("http://p", code, "no", {}, io.BytesIO(json.dumps(PARSE_ERROR).encode()))
+
+    monkeypatch.setattr(_prometheus, "open_url", refused)
+    with pytest.raises(PrometheusError, match=says):
+        Prometheus("http://p", None).query("up")
+
+
+@pytest.mark.parametrize("data", [{"resultType": "matrix", "result": [{"metric": {}, "values": []}]}, {"resultType": "string", "result": [0, "a"]}])
+def test_a_query_must_give_numbers_of_one_time(data):
+    with pytest.raises(PrometheusError, match=f"found a {data['resultType']} as result of up; needed a vector or a scalar; fix: "):
+        Prometheus("http://p.m.svc", Cluster({"status": "success", "data": data})).query("up")

@@ -61,7 +61,7 @@ options:
     type: bool
     default: true
   missing:
-    description: Whether no result is a problem. V(allowed) is for the time before a model is up; a label that vLLM does not have is always refused.
+    description: Whether no result is a problem. V(allowed) is for the time before a model is up.
     type: str
     choices: [refused, allowed]
     default: refused

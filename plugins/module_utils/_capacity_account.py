@@ -118,10 +118,11 @@ def quota_kind(instance_type: str, market: str) -> QuotaKind | None:
     return next((kind for kind in quota_kinds() if kind.market == market and re.match(kind.types, instance_type)), None)
 
 
-def used_vcpus(instances: Iterable[Mapping[str, Any]], reservations: Iterable[Reservation], vcpus: Mapping[str, int]) -> dict[str, int]:
+def used_vcpus(instances: Iterable[Mapping[str, Any]], reservations: Iterable[Reservation], vcpus: Mapping[str, int], account: str | None) -> dict[str, int]:
     """vCPUs in use by quota code: instances that run or start (EC2's shape), and on-demand reservations that nobody uses, which count as well.
 
-    `vcpus` by type; an instance of another type counts its own cores. Capacity blocks count in no quota.
+    `vcpus` by type; an instance of another type counts its own cores. Capacity blocks count in no quota, and reservations that another account than
+    `account` (None: not known) shares count in its own.
     """
     used: dict[str, int] = {}
 
@@ -135,7 +136,7 @@ def used_vcpus(instances: Iterable[Mapping[str, Any]], reservations: Iterable[Re
             amount = vcpus.get(item["InstanceType"]) or cpu.get("CoreCount", 0) * cpu.get("ThreadsPerCore", 1)
             add(item["InstanceType"], SPOT if item.get("InstanceLifecycle") == "spot" else ON_DEMAND, amount)
     for held in reservations:
-        if not held.block and held.state == "active":
+        if not held.block and held.state == "active" and (account is None or held.owner in ("", account)):
             add(held.instance_type, ON_DEMAND, held.available * vcpus.get(held.instance_type, 0))
     return used
 

@@ -57,7 +57,7 @@ def read(session: Session, wants: Wants) -> Account:
         reservations = tuple(_reservation(item, of_blocks.get(item["CapacityReservationId"])) for item in answers["reservations"])
     used = None
     if "instances" in answers:
-        used = used_vcpus(answers["instances"], reservations or (), vcpus())
+        used = used_vcpus(answers["instances"], reservations or (), vcpus(), answers.get("identity"))
     offered = None
     if "offered" in answers:
         zones: dict[str, set[str]] = {name: set() for name in wants.types}

@@ -180,8 +180,12 @@ def build(request: Request, objects: Objects, account: Account | None = None, no
     classes = merged(objects.node_classes or (), by_kind["EC2NodeClass"])
     by_name = {item["metadata"]["name"]: item for item in classes}
     pools = tuple(pool(item, types) for item in merged(objects.node_pools or (), by_kind["NodePool"]))
-    # What a group is now beats what was said of it; groups that only the run will make are added.
-    groups = tuple({group["name"]: group for group in (*request.node_groups, *(account.node_groups if account else ()))}.values())
+    # What a group is now beats what was said of it, but not with a blank; groups that only the run will make are added.
+    groups = {group["name"]: group for group in request.node_groups}
+    for now in account.node_groups if account else ():
+        known = {key: value for key, value in now.items() if value not in (None, [], "")}
+        groups[now["name"]] = {**now, **groups.get(now["name"], {}), **known}
+    groups = tuple(groups.values())
     if objects.absent and not pools and not groups:
         pools = (assumed(types),)
     chosen = tuple(model for model in request.models if model.get("state", "present") == "present")

@@ -115,9 +115,9 @@ class Market:
         ]  # fmt: skip
 
     def _reserve(self, ask: Ask, places: frozenset[str] | None) -> Denial | None:
-        if self.account.reservations is None:
+        if self.account.reservations is None and ask.reservation_terms:
             return None  # not known: told by the checks
-        selected = [held for held in self.account.reservations if any(selects(term, held) for term in ask.reservation_terms)]
+        selected = [held for held in self.account.reservations or () if any(selects(term, held) for term in ask.reservation_terms)]
         for held in self._held(ask, places):
             if held in selected and self.reserved[held.id] > 0:
                 self.reserved[held.id] -= 1

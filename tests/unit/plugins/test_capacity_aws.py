@@ -67,6 +67,11 @@ def rows(models, planned=(), objects=EMPTY_CLUSTER, no_account="", aws=None, **r
 RESERVED_CLASS = klass(capacityReservationSelectorTerms=[{"id": "cr-1"}])
 BIG = model(gpus=8, instance_types=("p5.48xlarge",), resources={"cpu": "100", "memory": "800Gi"})
 GROUP = {"name": "base", "instance_types": ["g5.xlarge"], "ami_type": "AL2023_x86_64_NVIDIA", "release_version": "1.36.2-20260714", "desired_size": 2}
+# The same as AWS describes it when a launch template names type and reservation.
+SEEN = {
+    **GROUP, "instance_types": [], "ami_type": None, "release_version": None, "desired_size": 1, "capacity_type": "CAPACITY_BLOCK",
+    "capacity_reservation_id": None, "subnets": [],
+}  # fmt: skip
 
 # name: (models, planned objects, account, (check, severity, subject, words of found / needed / fix) or None)
 SITUATIONS = {
@@ -163,6 +168,10 @@ SITUATIONS = {
         [BIG], [pool("p5.48xlarge", markets=("reserved",)), klass()], account(reservations=(block("active", -1, 5, available=1),)),
         ("reservation", "error", "model m", ["selects none"], ["reservation or block"], ["capacityReservationSelectorTerms"]),
     ),
+    "reserved capacity that nobody selects, and reservations may not be read": (
+        [BIG], [pool("p5.48xlarge", markets=("reserved", "on-demand")), klass()], account(reservations=None, quotas=(quota(P, 0.0),)),
+        ("quota", "error", "model m", ["0 vCPUs"], ["192 more"], ["--desired-value 192"]),
+    ),
     "a block in the future beside on-demand": (
         [BIG], [pool("p5.48xlarge", markets=("reserved", "on-demand")), RESERVED_CLASS], account(reservations=(block("scheduled", 2, 9),)), None,
     ),
@@ -246,6 +255,11 @@ def test_situation_gives_its_one_row(name):
             {"capacity_type": "CAPACITY_BLOCK", "instance_types": ["p5.48xlarge"], "desired_size": 1, "capacity_reservation_id": "cr-1"},
             account(reservations=(block("scheduled", 2, 9),)),
             ("capacity_block", "error", "node group base", ["starts at"], ["p5.48xlarge"], ["run again"]),
+        ),
+        (
+            {"capacity_type": "CAPACITY_BLOCK", "instance_types": ["p5.48xlarge"], "desired_size": 3, "capacity_reservation_id": "cr-1"},
+            account(reservations=(block("scheduled", 2, 9),), node_groups=(SEEN,)),
+            ("capacity_block", "error", "node group base", ["starts at"], ["for 1 p5.48xlarge"], ["run again"]),
         ),
     ],
 )
@@ -334,9 +348,12 @@ def test_use_of_quotas_is_counted_as_aws_counts():
         {"InstanceType": "p4d.24xlarge"},
         {"InstanceType": "m7i.large"},
     ]
-    reservations = [block("active", -1, 1, instance_type="g5.xlarge", block=False, available=2), block("active", -1, 1, available=1)]
-    used = _capacity_account.used_vcpus(instances, reservations, {"g5.xlarge": 4, "g6.xlarge": 4, "p4d.24xlarge": 96, "p5.48xlarge": 192})
+    held = {"instance_type": "g5.xlarge", "block": False, "available": 2}
+    reservations = [block("active", -1, 1, **held), block("active", -1, 1, available=1), block("active", -1, 1, **held, owner="444455556666")]
+    types = {"g5.xlarge": 4, "g6.xlarge": 4, "p4d.24xlarge": 96, "p5.48xlarge": 192}
+    used = _capacity_account.used_vcpus(instances, reservations, types, "111122223333")
     assert used == {G.code: 4 + 8 + 2 * 4, G_SPOT.code: 4, P.code: 96}
+    assert _capacity_account.used_vcpus([], reservations, types, None) == {G.code: 2 * 2 * 4}, "whose is not known: better too much"
 
 
 @pytest.mark.parametrize(

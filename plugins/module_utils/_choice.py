@@ -18,6 +18,7 @@ from . import _fit_fix, _instances, _startup
 from ._fit import FITS, NO, TIGHT, UNKNOWN, Engine, Fit, Gpu, ModelDescription, estimate, find_gpu
 from ._fit_engine import resolve
 from ._fit_roofline import Throughput, dollars_per_million, throughput
+from ._fit_weights import undivided
 from ._instances import Instance
 from ._prices import Price, Prices
 
@@ -61,7 +62,7 @@ class Wish:
         """Tensor parallel sizes to try."""
         if self.tensor_parallel_size:
             return (self.tensor_parallel_size,)
-        return tuple(size for size in TENSOR_PARALLEL_SIZES if model.heads % size == 0)
+        return tuple(size for size in TENSOR_PARALLEL_SIZES if not undivided(model, size))
 
     def limits(self) -> str:
         if self.instance_types:

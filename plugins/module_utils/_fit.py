@@ -20,7 +20,7 @@ from ._fit_gpu import GIB, Gpu, UnknownGpu, find_gpu
 from ._fit_host import HostMemory, host_memory
 from ._fit_memory import Term, activation, graphs, lora, non_torch, outside_budget
 from ._fit_model import ModelDescription, ModelError
-from ._fit_weights import BYTES, Stage, expert_padding, stages, weight_bytes
+from ._fit_weights import BYTES, Stage, expert_padding, stages, undivided, weight_bytes
 from ._problems import problem
 
 __all__ = [
@@ -231,9 +231,10 @@ def _verdict(model: ModelDescription, gpu: Gpu, engine: Engine, margin: float, o
 def _refusals(model: ModelDescription, gpu: Gpu, engine: Engine) -> list[dict[str, str]]:
     """What vLLM refuses whatever the memory."""
     subject, tp, rows = model.name or model.architecture, engine.tensor_parallel, []
-    if model.heads % tp:
-        found, allowed = f"tensor_parallel_size {tp} with {model.heads} attention heads", ", ".join(str(n) for n in range(1, 17) if model.heads % n == 0)
-        rows.append(problem("tensor_parallel", subject, found, f"a divisor of the heads: {allowed}", "change tensor_parallel_size"))
+    if rest := undivided(model, tp):
+        allowed = ", ".join(str(n) for n in range(1, 17) if not undivided(model, n))
+        found = f"tensor_parallel_size {tp} with {rest}"
+        rows.append(problem("tensor_parallel", subject, found, f"a divisor of heads and vocabulary: {allowed}", "change tensor_parallel_size"))
     if engine.pipeline_parallel > model.layers:
         found = f"pipeline_parallel_size {engine.pipeline_parallel}"
         rows.append(problem("pipeline_parallel", subject, found, f"at most {model.layers}, the layers", "lower pipeline_parallel_size"))

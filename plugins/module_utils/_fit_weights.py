@@ -39,6 +39,26 @@ def stages(model: ModelDescription, pipeline_parallel: int) -> list[Stage]:
     return [Stage(count, index == 0, index == pipeline_parallel - 1) for index, count in enumerate(counts)]
 
 
+def undivided(model: ModelDescription, tensor_parallel: int) -> str:
+    """What of the model vLLM cannot split over so many GPUs, e.g. "10 KV heads"; empty when it can split all.
+
+    models/llama.py for the heads: KV heads are held twice or more when there are fewer of them than GPUs; MLA's one latent vector is on every GPU.
+    Linear layers: layers/mamba/mamba_utils.py and mamba_mixer2.py; the vocabulary: layers/vocab_parallel_embedding.py.
+    """
+    linear = model.linear or {}
+    groups = (linear.get("n_groups") or 8) if linear.get("mamba_num_heads") else 1
+    counts = [
+        (model.heads, "attention heads"),
+        *((kind.kv_heads, "KV heads") for kind in model.attention if kind.kind not in ("mla", "linear") and tensor_parallel % kind.kv_heads),
+        (linear.get("linear_num_key_heads") or 0, "linear key heads"),
+        (linear.get("linear_num_value_heads") or 0, "linear value heads"),
+        (linear.get("mamba_num_heads") or 0, "Mamba heads"),
+        (groups if groups > 1 else 0, "Mamba groups"),
+        (math.ceil(model.vocabulary / VOCABULARY_PADDING) * VOCABULARY_PADDING, "padded rows of the vocabulary"),
+    ]
+    return next((f"{count} {name}" for count, name in counts if count % tensor_parallel), "")
+
+
 @dataclass(frozen=True)
 class _Part:
     """`parameters` of one kind over all layers; `group` is attention, mlp, experts or plain (never quantised); `split` the number of GPUs that share them."""

@@ -200,6 +200,10 @@ def test_a_cheaper_type_that_is_not_allowed_is_named():
     assert ranked(wish=Wish(gpu_names=("l4",))).elsewhere is None
 
 
+def test_only_sizes_that_vllm_can_split_the_model_over_are_tried():
+    assert Wish().sizes(_fit.ModelDescription.from_table("microsoft/phi-4")) == (1, 2)  # 10 KV heads
+
+
 def test_a_size_that_does_not_divide_the_heads_says_so():
     ranking = ranked(wish=replace(SMALL_GPUS, tensor_parallel_size=3))
     assert ranking.candidates == ()

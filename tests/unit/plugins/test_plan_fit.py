@@ -158,13 +158,40 @@ def test_flags_beside_the_keys_count():
 
 @pytest.mark.parametrize(
     "argument",
-    ["--max-num-batched-tokens=8k", "--block-size=0", "--kv-cache-dtype=nvfp4", "--speculative-config={", '--speculative-config={"model": "acme/draft"}'],
+    [
+        "--max-num-batched-tokens=8k",
+        "--block-size=0",
+        "--kv-cache-dtype=nvfp4",
+        "--speculative-config={",
+        "--speculative-config=[1]",
+        '--speculative-config={"num_speculative_tokens": "x"}',
+        '--speculative-config={"model": "acme/draft"}',
+        "--cpu-offload-gb=8",
+        "--kv-cache-memory-bytes=4G",
+        "--performance-mode=throughput",
+        "--quantization=bitsandbytes",
+    ],
 )
 def test_a_flag_whose_memory_is_not_counted_is_a_warning(argument):
     _model, rows = planned(LLAMA, extra_args=[argument])
     (row,) = (row for row in rows if row["check"] == "fit_flag")
     assert row["severity"] == "warning"
     assert row["found"] == argument
+
+
+def test_flags_that_change_no_memory_are_no_warning():
+    assert planned(LLAMA, extra_args=["--performance-mode=balanced", "--quantization=fp8", "--no-enforce-eager"])[1] == []
+
+
+def test_flags_in_another_spelling_count_too():
+    hybrid = {**LLAMA, "config": "Qwen/Qwen3.5-9B", "gpu_names": ["l40s"], "max_num_seqs": 16}
+    off = [planned(hybrid, extra_args=[flag])[0]["fit"]["kv_tokens"] for flag in ("--disable-prefix-caching", "--no-enable-prefix-caching")]
+    assert off[0] == off[1] > planned(hybrid)[0]["fit"]["kv_tokens"]
+    keys = ["--speculative-config.method=mtp", "--speculative-config.num_speculative_tokens=2"]
+    whole = ['--speculative-config={"method": "mtp", "num_speculative_tokens": 2}']
+    dotted, one = (planned(hybrid, extra_args=arguments)[0]["fit"] for arguments in (keys, whole))
+    assert dotted == one
+    assert one["kv_tokens"] < planned(hybrid)[0]["fit"]["kv_tokens"]
 
 
 def test_a_stretched_rope_allows_a_longer_context():

@@ -154,6 +154,9 @@ class ModelDescription:
         if all(kind.kind == "linear" for kind in attention):
             raise ModelError(f"{name or 'the model'}: {source} describes no attention layer; models without any are not covered")
         quantisation, reason = (quantisation, []) if quantisation else _quantisation(text, name)
+        dtype = str(text.get("torch_dtype") or text.get("dtype") or "bfloat16").replace("torch.", "")
+        if dtype not in DTYPES:
+            unknown.append(f"dtype {dtype} is none that vLLM runs: what is not quantised is counted in 16 bit")
         layers = text.get("num_hidden_layers") or len(pattern)
         experts, dense = _experts(text, facts, layers)
         return cls(
@@ -168,7 +171,7 @@ class ModelDescription:
             intermediate=text.get("intermediate_size") or 0,
             max_model_len=text.get("max_position_embeddings") or 8192,
             attention=attention,
-            dtype=str(text.get("torch_dtype") or text.get("dtype") or "bfloat16").replace("torch.", ""),
+            dtype=dtype if dtype in DTYPES else "bfloat16",
             tied_embeddings=bool(text.get("tie_word_embeddings", top.get("tie_word_embeddings", _tied_by_default(architecture)))),
             attention_bias=bool(text.get("attention_bias", facts.get("attention_bias", False))),
             output_gate=bool(text.get("attn_output_gate")),
@@ -200,6 +203,7 @@ class ModelDescription:
         return cls.from_config(entry, name=name, quantisation=quantisation, source=f"built-in table of {table['as_of']} ({entry['source']})")
 
 
+DTYPES = ("bfloat16", "float16", "half", "float32", "auto")
 _NAMED = {"nvfp4": ("nvfp4",), "awq": ("awq",), "int4": ("gptq-int4", "w4a16"), "int8": ("w8a8", "gptq-int8"), "fp8": ("fp8",)}
 _MLA = ("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_n_heads", "index_head_dim")
 _LINEAR = (

@@ -75,7 +75,7 @@ def weight_bytes(model: ModelDescription, tensor_parallel: int, stage: Stage, dt
     """
     plain = BYTES[dtype]
     if model.tensors:
-        parts = _from_tensors(model, tensor_parallel, stage)
+        parts = _from_tensors(model, tensor_parallel, stage, plain)
     else:
         share = stage.layers / model.layers
         parts = {"layers": share * sum(p.parameters / p.split * _bytes(model, p.group, plain) for p in _layer_parts(model, tensor_parallel, padded_experts))}
@@ -213,24 +213,27 @@ _WHOLE = re.compile(r"norm|router|\.gate\.(weight|e_score)|kv_a_proj|q_a_proj|q_
 _VISION = re.compile(r"vision|visual|image_newline|multi_modal_projector|mm_projector|audio")
 _VISION_BLOCK = re.compile(r"\.(blocks|layers)\.\d+\.")
 _KEY_VALUE = re.compile(r"\.(k_proj|v_proj|wk|wv)\.")
+_PREDICTION = re.compile(r"(^|\.)mtp\.")
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
-def _from_tensors(model: ModelDescription, tp: int, stage: Stage) -> dict[str, float]:
-    """The same split over the tensors of the safetensors headers. Layers beyond the model's own (multi-token prediction) are not loaded."""
+def _from_tensors(model: ModelDescription, tp: int, stage: Stage, plain: float) -> dict[str, float]:
+    """The same split over the tensors of the safetensors headers. Those of multi-token prediction are not loaded: layers beyond the model's own, or mtp.*."""
     parts = {"layers": 0.0, "embedding": 0.0, "vision": 0.0}
     share = stage.layers / model.layers
     for name, (kind, shape) in model.tensors.items():
-        size = math.prod(shape) * SAFETENSORS_BITS.get(kind, 16) / 8
+        # What is not quantised is held in the engine's dtype, whatever the file has; vectors (norms, scales) are too small to matter.
+        cast = kind in ("F32", "F16", "BF16") and len(shape) > 1 and not model.quantisation
+        size = math.prod(shape) * (plain if cast else SAFETENSORS_BITS.get(kind, 16) / 8)
         layer = _LAYER.search(name)
         if _VISION.search(name):
             parts["vision"] += size / (tp if _VISION_BLOCK.search(name) and len(shape) > 1 else 1) if stage.first else 0
+        elif _PREDICTION.search(name) or (layer and int(layer[1]) >= model.layers):
+            continue
         elif _VOCABULARY.search(name):
             wanted = stage.last if _HEAD.search(name) else stage.first or (stage.last and model.tied_embeddings)
             # A checkpoint may repeat a tied head.
             parts["embedding"] += size / tp if wanted and not (model.tied_embeddings and _HEAD.search(name)) else 0
-        elif layer and int(layer[1]) >= model.layers:
-            continue
         else:
             split = 1 if _WHOLE.search(name) else min(tp, model.kv_heads) if _KEY_VALUE.search(name) else tp
             parts["layers"] += size / split * (share if layer else 1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.llmops.eks.plugins.module_utils import _fit, _fit_fix
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, v2_runner, version
-from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import Stage, undivided, weight_bytes
+from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import Stage, checkpoint_formula_bytes, undivided, weight_bytes
 
 LLAMA = _fit.ModelDescription.from_table("meta-llama/Llama-3.1-8B-Instruct")
 A10G, H100, T4, L40S = (_fit.find_gpu(name) for name in ("A10G", "H100", "T4", "L40S"))
@@ -85,6 +85,33 @@ def test_a_split_that_cannot_start_is_neither_chosen_nor_proposed():
     short = estimate(phi, T4, dtype="half", max_model_len=8192)
     changes = [fix.value for fix in _fit_fix.fixes(short) if fix.change == "tensor_parallel_size"]
     assert changes in ([], ["2"])
+
+
+CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32}
+CONFIG |= {"vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 131072}
+
+
+def described(**changes):
+    return _fit.ModelDescription.from_config({**CONFIG, **changes}, name="m")
+
+
+@pytest.mark.parametrize(("gpu", "dtype"), [(A10G, "bfloat16"), (T4, "float16")])
+def test_float32_checkpoints_are_cast_down_as_vllm_does(gpu, dtype):
+    model = described(torch_dtype="float32")
+    engine = resolve(_fit.Engine(), model, gpu)
+    assert engine.dtype == dtype
+    layer = {"model.layers.0.mlp.up_proj.weight": ("F32", (4096, 14336)), "model.layers.0.norm.weight": ("F32", (4096,))}
+    read = replace(model, tensors=layer, layers=1, rotary_elements=0)
+    assert weight_bytes(read, 1, Stage(1, True, True), engine.dtype)["layers"] == 2 * 4096 * 14336 + 4 * 4096
+    size = replace(model, checkpoint_bytes=int(checkpoint_formula_bytes(model)))
+    assert estimate(size, gpu, max_model_len=2048).weights_gib == pytest.approx(14.99, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "torch.float64", {"": "bfloat16"}])
+def test_a_dtype_that_vllm_does_not_run_is_unknown(dtype):
+    fit = estimate(described(torch_dtype=dtype), H100, max_model_len=4096)
+    assert fit.verdict == _fit.UNKNOWN
+    assert "dtype" in fit.problems[0]["found"]
 
 
 def test_an_unknown_architecture_is_said_to_be_unknown():

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import _data
 from ._plan_memory import LABELS, part_of, parts
-from ._plan_summary import notes, parallel, present, span, summary, total, total_label
+from ._plan_summary import bounded, notes, parallel, present, span, summary, total, total_label
 from ._problems import sentence
 
 NONE = "\N{EN DASH}"
@@ -122,6 +122,8 @@ def _tiles(model: Mapping[str, Any], row: Mapping[str, Any], fit: Mapping[str, A
 
 def _kinds(model: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
     """What a node costs of each capacity type that is allowed."""
+    if bounded(model, choice):
+        return f"on-demand {choice['usd_per_hour']['on_demand']:,.2f} a node: spot costs at most that"
     prices = {kind: choice["usd_per_hour"].get(kind.replace("-", "_")) for kind in model["capacity_types"]}
     return ", ".join(f"{kind} {hour:,.2f} a node" for kind, hour in prices.items() if hour is not None)
 

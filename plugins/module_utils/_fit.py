@@ -104,6 +104,11 @@ class Fit:
     def weights_gib(self) -> float:
         return self.limiting.gib("weights")
 
+    @property
+    def roomy(self) -> bool:
+        """Whether the margin is what FITS asks for, whatever else keeps it from that."""
+        return self.margin_gib >= _wanted_gib(self.engine)
+
     def explain(self) -> list[str]:
         """The sum, one line a term."""
         limiting = self.limiting
@@ -223,9 +228,13 @@ def _verdict(model: ModelDescription, gpu: Gpu, engine: Engine, margin: float, o
         return NO
     if model.unknown:
         return UNKNOWN
-    wanted = limits["fits_margin_unknown_version_gib"] if found.newer else limits["fits_margin_gib"]
     free_outside = (1 - engine.gpu_memory_utilization) * gpu.visible_gib
-    return FITS if margin >= wanted and not found.older and free_outside >= outside.gib else TIGHT
+    return FITS if margin >= _wanted_gib(engine) and not found.older and free_outside >= outside.gib else TIGHT
+
+
+def _wanted_gib(engine: Engine) -> float:
+    limits = _data.load("fit_constants")["verdict"]
+    return limits["fits_margin_unknown_version_gib" if version(engine.vllm_version).newer else "fits_margin_gib"]
 
 
 def _refusals(model: ModelDescription, gpu: Gpu, engine: Engine) -> list[dict[str, str]]:

@@ -87,6 +87,25 @@ def test_a_length_that_does_not_fit_is_replaced_by_one_that_does_and_that_is_sai
     assert rows == []
 
 
+def test_a_length_that_is_tight_is_not_said_to_fit():
+    free = {key: value for key, value in LLAMA.items() if key != "max_model_len"}
+    model, rows = planned(free, gpu_names=["l4"], tensor_parallel_size=1, gpu_memory_utilization=0.99)
+    assert model["fit"]["verdict"] == "TIGHT"
+    (row,) = (row for row in rows if row["check"] == "max_model_len")
+    assert f"{model['max_model_len']} tokens are TIGHT on" in row["found"]
+    assert model["explain"]["max_model_len"][0].startswith("TIGHT on g6.")
+
+
+@pytest.mark.parametrize(("changes", "fix"), [({"max_model_len": 4096}, "raise max_model_len"), ({"config": "microsoft/phi-4"}, "a longer context")])
+def test_traffic_that_no_request_may_have_is_refused(changes, fix):
+    base = {key: value for key, value in LLAMA.items() if key != "max_model_len"}
+    _models, rows = plan([{**base, "traffic": {"prompt_tokens": 16000, "answer_tokens": 500}, **changes}], {}, "llm-serving")
+    (row,) = rows
+    assert (row["check"], row["severity"]) == ("traffic", "error")
+    assert row["found"].endswith("= 16500")
+    assert fix in row["fix"]
+
+
 def test_tight_is_a_warning_with_the_first_change():
     model, rows = planned(LLAMA, max_model_len=30720, gpu_names=["l4"], tensor_parallel_size=1)
     assert model["fit"]["verdict"] == "TIGHT"

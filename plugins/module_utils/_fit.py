@@ -43,7 +43,8 @@ __all__ = [
 ]
 
 FITS, TIGHT, NO, UNKNOWN = "FITS", "TIGHT", "NO", "UNKNOWN"
-_NO_FLOAT16 = ("Gemma2", "Gemma3", "Glm4")  # config/model.py: they need a dtype with a larger exponent
+# config/model.py _FLOAT16_NOT_SUPPORTED_MODELS: they need a dtype with a larger exponent.
+_NO_FLOAT16 = ("Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Glm4ForCausalLM")
 
 
 @dataclass(frozen=True)
@@ -247,13 +248,13 @@ def _refusals(model: ModelDescription, gpu: Gpu, engine: Engine) -> list[dict[st
     if engine.pipeline_parallel > model.layers:
         found = f"pipeline_parallel_size {engine.pipeline_parallel}"
         rows.append(problem("pipeline_parallel", subject, found, f"at most {model.layers}, the layers", "lower pipeline_parallel_size"))
-    if engine.max_model_len > model.max_model_len:
+    if model.length_stated and engine.max_model_len > model.max_model_len:
         fix = f"set max_model_len to {model.max_model_len} or less, or the rope scaling that the model's card documents"
         rows.append(problem("max_model_len", subject, f"max_model_len {engine.max_model_len}", f"at most {model.max_model_len}, the model's own length", fix))
     if engine.dtype == "bfloat16" and 0 < gpu.capability < 8:
         found = f"bfloat16 on {gpu.name} (compute capability {gpu.capability})"
         rows.append(problem("dtype", subject, found, "compute capability 8.0 or higher", "set dtype to half"))
-    if engine.dtype in ("float16", "half") and model.architecture.startswith(_NO_FLOAT16):
+    if engine.dtype in ("float16", "half") and model.architecture in _NO_FLOAT16:
         found = f"float16 on {gpu.name} (compute capability {gpu.capability})" if gpu.capability < 8 else "dtype float16"
         rows.append(problem("dtype", subject, found, f"bfloat16, because {model.architecture} overflows in float16", "use a GPU of compute capability 8.0"))
     return rows

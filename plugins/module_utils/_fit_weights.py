@@ -102,9 +102,9 @@ def _vision_parameters(model: ModelDescription, tensor_parallel: int) -> float:
 
 
 def checkpoint_formula_bytes(model: ModelDescription) -> float:
-    """What the formula says of the whole checkpoint: one GPU, no run-time tables."""
+    """What the formula says of the whole checkpoint: one GPU, no run-time tables, the layers of multi-token prediction as large as the others."""
     plain = BYTES.get(model.dtype, 2)
-    layers = sum(p.parameters * _bytes(model, p.group, plain) for p in _layer_parts(model, 1, None))
+    layers = sum(p.parameters * _bytes(model, p.group, plain) for p in _layer_parts(model, 1, None)) * (1 + model.mtp_layers / model.layers)
     tables = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * plain
     return layers + tables + (model.vision.parameters * plain if model.vision else 0)
 
@@ -217,8 +217,14 @@ _PREDICTION = re.compile(r"(^|\.)mtp\.")
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
+def of_prediction(tensor: str, layers: int) -> bool:
+    """Whether a tensor is one of multi-token prediction: of a layer beyond the model's own, or of mtp.*."""
+    layer = _LAYER.search(tensor)
+    return bool(_PREDICTION.search(tensor) or (layer and int(layer[1]) >= layers and not _VISION.search(tensor)))
+
+
 def _from_tensors(model: ModelDescription, tp: int, stage: Stage, plain: float) -> dict[str, float]:
-    """The same split over the tensors of the safetensors headers. Those of multi-token prediction are not loaded: layers beyond the model's own, or mtp.*."""
+    """The same split over the tensors of the safetensors headers. Those of multi-token prediction are not loaded."""
     parts = {"layers": 0.0, "embedding": 0.0, "vision": 0.0}
     share = stage.layers / model.layers
     for name, (kind, shape) in model.tensors.items():
@@ -228,7 +234,7 @@ def _from_tensors(model: ModelDescription, tp: int, stage: Stage, plain: float) 
         layer = _LAYER.search(name)
         if _VISION.search(name):
             parts["vision"] += size / (tp if _VISION_BLOCK.search(name) and len(shape) > 1 else 1) if stage.first else 0
-        elif _PREDICTION.search(name) or (layer and int(layer[1]) >= model.layers):
+        elif of_prediction(name, model.layers):
             continue
         elif _VOCABULARY.search(name):
             wanted = stage.last if _HEAD.search(name) else stage.first or (stage.last and model.tied_embeddings)

@@ -96,7 +96,7 @@ def _traffic(model: dict[str, Any], description: ModelDescription) -> Rows:
     """vLLM answers 400 to a prompt that leaves no room for its answer."""
     traffic, length = model["traffic"], model["max_model_len"] or description.max_model_len
     tokens = traffic["prompt_tokens"] + traffic["answer_tokens"]
-    if tokens <= length:
+    if tokens <= length or not (model["max_model_len"] or description.length_stated):
         return []
     found = f"traffic.prompt_tokens {traffic['prompt_tokens']} + traffic.answer_tokens {traffic['answer_tokens']} = {tokens}"
     fix = "lower traffic, or raise max_model_len" if model["max_model_len"] else "lower traffic, or use a model with a longer context"

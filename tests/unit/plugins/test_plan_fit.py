@@ -106,6 +106,15 @@ def test_traffic_that_no_request_may_have_is_refused(changes, fix):
     assert fix in row["fix"]
 
 
+def test_a_length_that_nobody_states_refuses_no_traffic():
+    config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8}
+    model, rows = planned(
+        {"name": "m", "source": "s3://acme/m/", "config": {**config, "vocab_size": 32000, "intermediate_size": 14336}}, traffic={"prompt_tokens": 16000}
+    )
+    assert "traffic" not in [row["check"] for row in rows]
+    assert "--max-model-len=auto" in model["args"]
+
+
 def test_tight_is_a_warning_with_the_first_change():
     model, rows = planned(LLAMA, max_model_len=30720, gpu_names=["l4"], tensor_parallel_size=1)
     assert model["fit"]["verdict"] == "TIGHT"

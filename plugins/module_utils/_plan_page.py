@@ -140,9 +140,7 @@ def _memory(model: Mapping[str, Any], fit: Mapping[str, Any], choice: Mapping[st
     kv = fit["kv_gib"]
     return {
         "gpu": fit["gpu"],
-        "visible": _number(fit["visible_gib"], 2),
         "parts": [{**part, "gib": f"{part['gib']:.2f}", "percent": _percent(part["share"])} for part in pictured],
-        "budget": _number(fit["budget_gib"], 2),
         "budget_percent": _percent(fit["budget_gib"] / width),
         "scale": _scale(width),
         "used": model["gpus"],
@@ -199,17 +197,15 @@ def _ranking(candidates: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     costs = [candidate["usd_per_million_tokens"] for candidate in candidates]
     most = max((cost["high"] for cost in costs if cost), default=0)
     rows = []
-    for rank, (candidate, cost) in enumerate(zip(candidates, costs, strict=True), start=1):
+    for candidate, cost in zip(candidates, costs, strict=True):
         rate, price = candidate["tokens_per_second"], candidate["usd_per_hour"]
         rows.append(
             {
-                "rank": str(rank),
                 "instance": candidate["instance_type"],
                 "parallel": parallel(candidate),
                 "gpus": f"{candidate['gpus_on_node']} \N{MULTIPLICATION SIGN} {candidate['gpu_name']}",
                 "verdict": candidate["verdict"],
                 "margin": _number(candidate["margin_gib"], 1),
-                "kv_tokens": _number(candidate["kv_tokens"]),
                 "requests": _number(candidate["concurrent_requests"]),
                 "rate": _number(rate["expected"]) if rate else NONE,
                 "rate_range": f"{_number(rate['low'])}{NONE}{_number(rate['high'])}" if rate else "",

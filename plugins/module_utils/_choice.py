@@ -160,7 +160,7 @@ def rank(model: ModelDescription, engine: Engine, wish: Wish, prices: Prices) ->
 def settle(model: ModelDescription, gpu: Gpu, engine: Engine, wish: Wish) -> Fit:
     """The estimate on one GPU type, with max_num_seqs and max_model_len chosen where they are None.
 
-    max_num_seqs: as many requests of the expected length as the KV cache holds at once (or as are wanted), between 8 and 256, without a worse verdict.
+    max_num_seqs: as many requests of the expected length as the KV cache holds at once, at least 8, at most 256 or as are wanted, without a worse verdict.
     max_model_len: the model's own where that FITS, else the longest that does, at least 8192 (or what a request needs). Where something else than the KV
     cache keeps all of them from FITS, the longest with the margin that FITS asks for.
     """
@@ -174,8 +174,8 @@ def settle(model: ModelDescription, gpu: Gpu, engine: Engine, wish: Wish) -> Fit
         least = tried(max_model_len=floor, max_num_seqs=LEAST_SEQUENCES)
         defaults = resolve(engine, model, gpu)
         # The server is told the number, so that vLLM's default for the GPU limits only what nobody asked for; a batch must hold a token of each.
-        most = min(-(-wish.concurrent_requests // SEQUENCES_STEP) * SEQUENCES_STEP, defaults.max_num_batched_tokens) if wish.concurrent_requests else 0
-        most = most or min(MOST_SEQUENCES, defaults.max_num_seqs)
+        limit = defaults.max_num_batched_tokens if wish.concurrent_requests else defaults.max_num_seqs
+        most = min(-(-(wish.concurrent_requests or MOST_SEQUENCES) // SEQUENCES_STEP) * SEQUENCES_STEP, limit)
 
         def works(count: int) -> bool:
             fit = tried(max_model_len=floor, max_num_seqs=count)

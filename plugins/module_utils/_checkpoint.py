@@ -51,12 +51,16 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`config` in the words of config.json; `checkpoint_bytes` of all tensors or None; `tensors` where headers were read; `files` that were read."""
+    """`config` in the words of config.json; `checkpoint_bytes` of all tensors or None; `tensors` where headers were read; `files` that were read.
+
+    `names` are those of the tensors as far as an index lists them.
+    """
 
     config: dict[str, Any]
     checkpoint_bytes: int | None
     tensors: Tensors | None
     files: tuple[str, ...]
+    names: frozenset[str] = frozenset()
 
 
 def read(place: Place, to_serve: bool) -> Checkpoint:
@@ -99,7 +103,7 @@ def read(place: Place, to_serve: bool) -> Checkpoint:
         )
     total = (index.get("metadata") or {}).get("total_size")
     if isinstance(total, (int, float)) and total > 0:
-        return Checkpoint(config, int(total), None, tuple(files))
+        return Checkpoint(config, int(total), None, tuple(files), frozenset(map(str, index.get("weight_map") or ())))
     tensors = _headers(place, [name for name in shards if name not in missing], required=True)
     return Checkpoint(config, _bytes(tensors), tensors, (*files, f"the headers of {len(shards)} safetensors file(s)"))
 

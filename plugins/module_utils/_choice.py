@@ -10,7 +10,7 @@ The order: FITS before TIGHT, what holds the wanted requests before what does no
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from . import _fit_fix, _instances, _startup
 from ._fit import FITS, NO, TIGHT, UNKNOWN, Engine, Fit, Gpu, ModelDescription, estimate, find_gpu
 from ._fit_engine import resolve
 from ._fit_roofline import Throughput, dollars_per_million, throughput
+from ._fit_weights import undivided
 from ._instances import Instance
 from ._prices import Price, Prices
 
@@ -61,7 +62,7 @@ class Wish:
         """Tensor parallel sizes to try."""
         if self.tensor_parallel_size:
             return (self.tensor_parallel_size,)
-        return tuple(size for size in TENSOR_PARALLEL_SIZES if model.heads % size == 0)
+        return tuple(size for size in TENSOR_PARALLEL_SIZES if not undivided(model, size))
 
     def limits(self) -> str:
         if self.instance_types:
@@ -159,8 +160,9 @@ def rank(model: ModelDescription, engine: Engine, wish: Wish, prices: Prices) ->
 def settle(model: ModelDescription, gpu: Gpu, engine: Engine, wish: Wish) -> Fit:
     """The estimate on one GPU type, with max_num_seqs and max_model_len chosen where they are None.
 
-    max_num_seqs: as many requests of the expected length as the KV cache holds at once (or as are wanted), between 8 and 256, without a worse verdict.
-    max_model_len: the model's own where that FITS, else the longest that does, at least 8192 (or what a request needs).
+    max_num_seqs: as many requests of the expected length as the KV cache holds at once, at least 8, at most 256 or as are wanted, without a worse verdict.
+    max_model_len: the model's own where that FITS, else the longest that does, at least 8192 (or what a request needs). Where something else than the KV
+    cache keeps all of them from FITS, the longest with the margin that FITS asks for.
     """
 
     def tried(**settings: Any) -> Fit:
@@ -170,8 +172,10 @@ def settle(model: ModelDescription, gpu: Gpu, engine: Engine, wish: Wish) -> Fit
     sequences = engine.max_num_seqs
     if not sequences:
         least = tried(max_model_len=floor, max_num_seqs=LEAST_SEQUENCES)
-        wanted = wish.concurrent_requests or MOST_SEQUENCES
-        most = min(-(-wanted // SEQUENCES_STEP) * SEQUENCES_STEP, resolve(engine, model, gpu).max_num_seqs)
+        defaults = resolve(engine, model, gpu)
+        # The server is told the number, so that vLLM's default for the GPU limits only what nobody asked for; a batch must hold a token of each.
+        limit = defaults.max_num_batched_tokens if wish.concurrent_requests else defaults.max_num_seqs
+        most = min(-(-(wish.concurrent_requests or MOST_SEQUENCES) // SEQUENCES_STEP) * SEQUENCES_STEP, limit)
 
         def works(count: int) -> bool:
             fit = tried(max_model_len=floor, max_num_seqs=count)
@@ -183,13 +187,20 @@ def settle(model: ModelDescription, gpu: Gpu, engine: Engine, wish: Wish) -> Fit
     fit = tried(max_model_len=model.max_model_len, max_num_seqs=sequences)
     if fit.verdict in (FITS, UNKNOWN) or floor >= model.max_model_len:
         return fit
-    length = _fit_fix.largest(floor, model.max_model_len, LENGTH_STEP, lambda n: tried(max_model_len=n, max_num_seqs=sequences).verdict == FITS)
-    return tried(max_model_len=length or floor, max_num_seqs=sequences)
+
+    def longest(works: Callable[[Fit], bool]) -> int | None:
+        return _fit_fix.largest(floor, model.max_model_len, LENGTH_STEP, lambda n: works(tried(max_model_len=n, max_num_seqs=sequences)))
+
+    length = longest(lambda each: each.verdict == FITS)
+    if not length and fit.roomy:
+        return fit
+    return tried(max_model_len=length or longest(lambda each: each.roomy) or floor, max_num_seqs=sequences)
 
 
 def first_fix(fit: Fit, wish: Wish) -> _fit_fix.Fix | None:
-    """The first change that makes it FITS and that was not tried already: sizes that nobody fixed were, and no node has more GPUs than the largest."""
-    most = max((instance.gpu_count for instance in _instances.table().values() if wish.allows(instance)), default=0)
+    """The first change that makes it FITS and that was not tried already: sizes that nobody fixed were, and no node has more of these GPUs than the largest."""
+    allowed = [instance for instance in _instances.table().values() if wish.allows(instance)]
+    most = max((i.gpu_count for i in allowed if find_gpu(i.gpu_name, memory_mib=i.gpu_memory_mib).name == fit.gpu.name), default=0)
 
     def possible(fix: _fit_fix.Fix) -> bool:
         if fix.change != "tensor_parallel_size":

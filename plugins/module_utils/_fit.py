@@ -20,7 +20,7 @@ from ._fit_gpu import GIB, Gpu, UnknownGpu, find_gpu
 from ._fit_host import HostMemory, host_memory
 from ._fit_memory import Term, activation, graphs, lora, non_torch, outside_budget
 from ._fit_model import ModelDescription, ModelError
-from ._fit_weights import BYTES, Stage, expert_padding, stages, weight_bytes
+from ._fit_weights import BYTES, Stage, expert_padding, stages, undivided, weight_bytes
 from ._problems import problem
 
 __all__ = [
@@ -43,7 +43,8 @@ __all__ = [
 ]
 
 FITS, TIGHT, NO, UNKNOWN = "FITS", "TIGHT", "NO", "UNKNOWN"
-_NO_FLOAT16 = ("Gemma2", "Gemma3", "Glm4")  # config/model.py: they need a dtype with a larger exponent
+# config/model.py _FLOAT16_NOT_SUPPORTED_MODELS: they need a dtype with a larger exponent.
+_NO_FLOAT16 = ("Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Glm4ForCausalLM")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ class Fit:
     @property
     def weights_gib(self) -> float:
         return self.limiting.gib("weights")
+
+    @property
+    def roomy(self) -> bool:
+        """Whether the margin is what FITS asks for, whatever else keeps it from that."""
+        return self.margin_gib >= _wanted_gib(self.engine)
 
     def explain(self) -> list[str]:
         """The sum, one line a term."""
@@ -223,27 +229,32 @@ def _verdict(model: ModelDescription, gpu: Gpu, engine: Engine, margin: float, o
         return NO
     if model.unknown:
         return UNKNOWN
-    wanted = limits["fits_margin_unknown_version_gib"] if found.newer else limits["fits_margin_gib"]
     free_outside = (1 - engine.gpu_memory_utilization) * gpu.visible_gib
-    return FITS if margin >= wanted and not found.older and free_outside >= outside.gib else TIGHT
+    return FITS if margin >= _wanted_gib(engine) and not found.older and free_outside >= outside.gib else TIGHT
+
+
+def _wanted_gib(engine: Engine) -> float:
+    limits = _data.load("fit_constants")["verdict"]
+    return limits["fits_margin_unknown_version_gib" if version(engine.vllm_version).newer else "fits_margin_gib"]
 
 
 def _refusals(model: ModelDescription, gpu: Gpu, engine: Engine) -> list[dict[str, str]]:
     """What vLLM refuses whatever the memory."""
     subject, tp, rows = model.name or model.architecture, engine.tensor_parallel, []
-    if model.heads % tp:
-        found, allowed = f"tensor_parallel_size {tp} with {model.heads} attention heads", ", ".join(str(n) for n in range(1, 17) if model.heads % n == 0)
-        rows.append(problem("tensor_parallel", subject, found, f"a divisor of the heads: {allowed}", "change tensor_parallel_size"))
+    if rest := undivided(model, tp):
+        allowed = ", ".join(str(n) for n in range(1, 17) if not undivided(model, n))
+        found = f"tensor_parallel_size {tp} with {rest}"
+        rows.append(problem("tensor_parallel", subject, found, f"a divisor of heads and vocabulary: {allowed}", "change tensor_parallel_size"))
     if engine.pipeline_parallel > model.layers:
         found = f"pipeline_parallel_size {engine.pipeline_parallel}"
         rows.append(problem("pipeline_parallel", subject, found, f"at most {model.layers}, the layers", "lower pipeline_parallel_size"))
-    if engine.max_model_len > model.max_model_len:
+    if model.length_stated and engine.max_model_len > model.max_model_len:
         fix = f"set max_model_len to {model.max_model_len} or less, or the rope scaling that the model's card documents"
         rows.append(problem("max_model_len", subject, f"max_model_len {engine.max_model_len}", f"at most {model.max_model_len}, the model's own length", fix))
     if engine.dtype == "bfloat16" and 0 < gpu.capability < 8:
         found = f"bfloat16 on {gpu.name} (compute capability {gpu.capability})"
         rows.append(problem("dtype", subject, found, "compute capability 8.0 or higher", "set dtype to half"))
-    if engine.dtype in ("float16", "half") and model.architecture.startswith(_NO_FLOAT16):
+    if engine.dtype in ("float16", "half") and model.architecture in _NO_FLOAT16:
         found = f"float16 on {gpu.name} (compute capability {gpu.capability})" if gpu.capability < 8 else "dtype float16"
         rows.append(problem("dtype", subject, found, f"bfloat16, because {model.architecture} overflows in float16", "use a GPU of compute capability 8.0"))
     return rows

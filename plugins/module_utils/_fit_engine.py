@@ -111,12 +111,18 @@ def resolve(engine: Engine, model: ModelDescription, gpu: Gpu) -> Engine:
         gpu_memory_utilization=engine.gpu_memory_utilization or constants["gpu_memory_utilization"],
         max_num_seqs=sequences,
         max_num_batched_tokens=batched,
-        # vLLM casts by itself, with a warning, where a GPU has no bfloat16; asked for explicitly it refuses (platforms/cuda.py).
-        dtype=engine.dtype or ("float16" if model.dtype == "bfloat16" and 0 < gpu.capability < 8 else model.dtype),
+        dtype=engine.dtype or _dtype(model, gpu),
         prefix_caching=prefix,
         linear_states=states,
         linear_block_step=math.lcm(engine.block_size, step),
     )
+
+
+def _dtype(model: ModelDescription, gpu: Gpu) -> str:
+    """vLLM's `auto` (config/model.py _resolve_auto_dtype): float32 is cast down, bfloat16 where a GPU has none; asked for explicitly it refuses the latter."""
+    if model.dtype in ("float16", "half"):
+        return model.dtype
+    return "float16" if 0 < gpu.capability < 8 else "bfloat16"
 
 
 def mxfp4_by_marlin(engine: Engine, gpu: Gpu) -> bool:

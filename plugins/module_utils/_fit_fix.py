@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ._fit import FITS, UNKNOWN, Fit, Gpu, ModelDescription, estimate
+from ._fit_weights import undivided
 
 LENGTH_STEP = 256
 SHORTEST = 2048  # below this a context is hardly useful
@@ -101,7 +102,7 @@ def _quantised(fit: Fit, _shortest: int) -> Fix | None:
 
 def _tensor_parallel(fit: Fit, _shortest: int) -> Fix | None:
     for count in (2, 4, 8, 16):
-        if count > fit.engine.tensor_parallel and not fit.model.heads % count:
+        if count > fit.engine.tensor_parallel and not undivided(fit.model, count):
             found = _try(fit, "tensor_parallel_size", str(count), f"raise tensor_parallel_size to {count}", tensor_parallel=count)
             if found:
                 return found

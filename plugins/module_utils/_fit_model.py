@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,6 +74,7 @@ class Vision:
 class ModelDescription:
     """One model. `unknown` lists what is not understood: with anything in it a verdict is UNKNOWN, figures are indicative.
 
+    `length_stated` is False where max_model_len only stands for a length that config.json does not state.
     `rotary_caches` names how vLLM keeps its rotary tables (fit_constants.json, architectures).
     `quantisation` is a key of fit_constants.json's quantisations or None; `checkpoint_bytes` the bytes of all tensors when known (else a formula counts).
     """
@@ -105,6 +107,7 @@ class ModelDescription:
     mla: Mapping[str, int] | None = field(default=None, compare=False)
     linear: Mapping[str, int] | None = field(default=None, compare=False)
     unknown: tuple[str, ...] = ()
+    length_stated: bool = True
     source: str = "config.json"
 
     @property
@@ -150,12 +153,18 @@ class ModelDescription:
         heads = text["num_attention_heads"]
         kv_heads = text.get("num_key_value_heads") or heads
         head_dim = text.get("head_dim") or text["hidden_size"] // heads
-        attention, reasons = _attention(text, facts, kv_heads, head_dim)
+        attention, reasons = _attention(text, architecture, facts, kv_heads, head_dim)
         if all(kind.kind == "linear" for kind in attention):
             raise ModelError(f"{name or 'the model'}: {source} describes no attention layer; models without any are not covered")
-        quantisation, reason = (quantisation, []) if quantisation else _quantisation(text, name)
+        stated = text.get("max_position_embeddings")
+        if not stated:
+            unknown.append("max_position_embeddings is missing: the longest context is not known")
+        dtype = str(text.get("torch_dtype") or text.get("dtype") or "bfloat16").replace("torch.", "")
+        if dtype not in DTYPES:
+            unknown.append(f"dtype {dtype} is none that vLLM runs: what is not quantised is counted in 16 bit")
         layers = text.get("num_hidden_layers") or len(pattern)
         experts, dense = _experts(text, facts, layers)
+        quantisation, reason = (quantisation, []) if quantisation else _quantisation(text, name, bool(experts))
         return cls(
             name=name,
             architecture=architecture,
@@ -166,9 +175,10 @@ class ModelDescription:
             kv_heads=kv_heads,
             head_dim=head_dim,
             intermediate=text.get("intermediate_size") or 0,
-            max_model_len=text.get("max_position_embeddings") or 8192,
+            max_model_len=int((stated or 8192) * _stretched(text, architecture)),
+            length_stated=bool(stated),
             attention=attention,
-            dtype=str(text.get("torch_dtype") or text.get("dtype") or "bfloat16").replace("torch.", ""),
+            dtype=dtype if dtype in DTYPES else "bfloat16",
             tied_embeddings=bool(text.get("tie_word_embeddings", top.get("tie_word_embeddings", _tied_by_default(architecture)))),
             attention_bias=bool(text.get("attention_bias", facts.get("attention_bias", False))),
             output_gate=bool(text.get("attn_output_gate")),
@@ -200,6 +210,7 @@ class ModelDescription:
         return cls.from_config(entry, name=name, quantisation=quantisation, source=f"built-in table of {table['as_of']} ({entry['source']})")
 
 
+DTYPES = ("bfloat16", "float16", "half", "float32", "auto")
 _NAMED = {"nvfp4": ("nvfp4",), "awq": ("awq",), "int4": ("gptq-int4", "w4a16"), "int8": ("w8a8", "gptq-int8"), "fp8": ("fp8",)}
 _MLA = ("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_n_heads", "index_head_dim")
 _LINEAR = (
@@ -218,7 +229,7 @@ def _tied_by_default(architecture: str) -> bool:
     return architecture.startswith("Gemma")
 
 
-def _attention(text: Mapping[str, Any], facts: Mapping[str, Any], kv_heads: int, head_dim: int) -> tuple[tuple[Layers, ...], list[str]]:
+def _attention(text: Mapping[str, Any], architecture: str, facts: Mapping[str, Any], kv_heads: int, head_dim: int) -> tuple[tuple[Layers, ...], list[str]]:
     """The layers by kind of cache, and what is not understood."""
     total, unknown = text.get("num_hidden_layers") or 0, []
     window = text.get("sliding_window") or 0
@@ -227,7 +238,7 @@ def _attention(text: Mapping[str, Any], facts: Mapping[str, Any], kv_heads: int,
         latent = text["kv_lora_rank"] + text["qk_rope_head_dim"]
         indexer = text["index_head_dim"] + 4 if text.get("index_head_dim") else 0
         return (Layers("mla", total, latent=latent, indexer=indexer),), unknown
-    full, sliding, chunked, linear = _layer_counts(text, facts, total, window, chunk)
+    full, sliding, chunked, linear = _layer_counts(text, architecture, facts, total, window, chunk)
     if facts.get("nemotron_h") and not text.get("hybrid_override_pattern"):
         unknown.append("hybrid_override_pattern is missing: which layers hold attention is not known")
     if text.get("num_kv_shared_layers"):
@@ -248,13 +259,12 @@ def _attention(text: Mapping[str, Any], facts: Mapping[str, Any], kv_heads: int,
     return tuple(kinds), unknown
 
 
-def _layer_counts(text: Mapping[str, Any], facts: Mapping[str, Any], total: int, window: int, chunk: int) -> tuple[int, int, int, int]:
+def _layer_counts(text: Mapping[str, Any], architecture: str, facts: Mapping[str, Any], total: int, window: int, chunk: int) -> tuple[int, int, int, int]:
     """(full, sliding, chunked, linear) attention layers."""
     counts = dict(text.get("layer_types_count") or {})
     for layer_type in text.get("layer_types") or []:
         counts[layer_type] = counts.get(layer_type, 0) + 1
     pattern = text.get("hybrid_override_pattern")
-    architecture = (text.get("architectures") or [""])[0]
     if pattern:
         return pattern.count("*"), 0, 0, pattern.count("M")
     if counts:
@@ -316,6 +326,11 @@ def _experts(text: Mapping[str, Any], facts: Mapping[str, Any], layers: int) -> 
     return Experts(count, per_token, width, shared, with_experts, bool(facts.get("expert_bias"))), dense
 
 
+def _side(size: Any) -> int:
+    """The longer side of a width or of [height, width]."""
+    return max(size, default=0) if isinstance(size, Iterable) else size or 0
+
+
 def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str, Any]) -> Vision | None:
     """The image encoder: config.json's vision_config over the architecture's defaults; None for text-only models."""
     given = {key: value for key, value in (top.get("vision_config") or top.get("vision") or {}).items() if value is not None}
@@ -325,13 +340,13 @@ def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str,
     depth = merged.get("depth") or merged.get("num_hidden_layers") or 24
     hidden = merged.get("embed_dim") or merged.get("hidden_size") or 1024
     inner = merged.get("intermediate_size") or hidden * 4
-    patch, merge, temporal = merged.get("patch_size") or 14, merged.get("spatial_merge_size") or merged.get("merge") or 1, merged.get("temporal", 1)
+    patch, merge, temporal = _side(merged.get("patch_size")) or 14, merged.get("spatial_merge_size") or merged.get("merge") or 1, merged.get("temporal", 1)
     elements = 3 * patch * patch * temporal
     if merged.get("pixels_max"):
         tokens = merged["pixels_max"] // (patch * merge) ** 2
         patches = tokens * merge**2
     else:
-        size = merged.get("image_size") or 448
+        size = _side(merged.get("image_size")) or 448
         patches = (size // patch) ** 2 * merged.get("tiles", 1)
         tokens = merged.get("tokens_per_image") or patches
     gated = bool(merged.get("gated"))
@@ -343,6 +358,14 @@ def _vision(top: Mapping[str, Any], text: Mapping[str, Any], facts: Mapping[str,
     return Vision(depth, hidden, inner, elements, tokens, patches, gated, parameters, min(parameters, float(depth * block)), deepstack)
 
 
+def _stretched(text: Mapping[str, Any], architecture: str) -> float:
+    """By how much the rope lengthens max_position_embeddings (vLLM's config/model.py _get_and_verify_max_len); other kinds and Gemma 3 state it stretched."""
+    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    kinds = [scaling, *(value for value in scaling.values() if isinstance(value, Mapping))]
+    factors = [kind.get("factor") or 1 for kind in kinds if (kind.get("rope_type") or kind.get("type")) in ("linear", "dynamic")]
+    return factors[-1] if factors and not architecture.startswith("Gemma3") else 1
+
+
 def _rotary_elements(text: Mapping[str, Any], facts: Mapping[str, Any], head_dim: int) -> int:
     """Elements of the cos/sin tables that vLLM keeps on the GPU, one per distinct rotary embedding (rotary_embedding/base.py; linear scaling multiplies)."""
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
@@ -350,7 +373,7 @@ def _rotary_elements(text: Mapping[str, Any], facts: Mapping[str, Any], head_dim
     given = text.get("partial_rotary_factor") or (text.get("rope_parameters") or {}).get("partial_rotary_factor")
     width = text["qk_rope_head_dim"] if text.get("kv_lora_rank") else int(head_dim * (given or facts.get("partial_rotary_factor", 1)))
     kind = scaling.get("rope_type") or scaling.get("type")
-    factor = scaling.get("factor", 1) if kind == "linear" else facts.get("rope_linear_factor", 1) if not kind or kind == "default" else 1
+    factor = (scaling.get("factor") or 1) if kind == "linear" else facts.get("rope_linear_factor", 1) if not kind or kind == "default" else 1
     if facts.get("rotary_caches") == "gemma3":
         return int(positions * width * (1 + factor))
     if facts.get("rotary_caches") == "gemma4":
@@ -358,14 +381,18 @@ def _rotary_elements(text: Mapping[str, Any], facts: Mapping[str, Any], head_dim
     return int(positions * width * factor)
 
 
-def _quantisation(text: Mapping[str, Any], name: str) -> tuple[str | None, list[str]]:
+# A module list's entry for the attention: all of self_attn or its projections, or all of linear_attn; not one small part (conv1d, in_proj_a, indexer).
+_ATTENTION = re.compile(r"self_attn(?!\.(indexer|\w*norm|rotary))|(^|[.*])(linear_)?attn\W*$")
+
+
+def _quantisation(text: Mapping[str, Any], name: str, experts: bool) -> tuple[str | None, list[str]]:
     """(key of fit_constants' quantisations or None, what is not understood) from quantization_config or the built-in table's summary of it."""
     settings = text.get("quantization_config") or text.get("compression_config") or {}
     method = str(settings.get("quant_method") or text.get("quant_method") or "").lower()
     if not method:
         return None, []
     kept = [str(item) for item in settings.get("ignore") or settings.get("modules_to_not_convert") or settings.get("exclude_modules") or []]
-    attention_kept = any("attn" in item and "vis" not in item for item in kept)
+    attention_kept = any(_ATTENTION.search(item) and "vis" not in item for item in kept)
     algorithm = str(settings.get("quant_algo") or text.get("quant_fmt") or "").lower()
     bits, kind = settings.get("bits") or settings.get("w_bit") or 4, "int"
     for group in (settings.get("config_groups") or {}).values():
@@ -383,5 +410,6 @@ def _quantisation(text: Mapping[str, Any], name: str) -> tuple[str | None, list[
     if method == "compressed-tensors" and kind == "float" and bits == 4:
         return ("nvfp4-mixed" if attention_kept else "nvfp4"), []
     if method in ("gptq", "gptq_marlin", "compressed-tensors") and bits in (4, 8):
-        return ("int8" if bits == 8 else "int4-experts" if attention_kept else "int4"), []
+        mixed = "int4-experts" if experts else "int4-mlp"
+        return ("int8" if bits == 8 else mixed if attention_kept else "int4"), []
     return None, [f"quantisation {method} is not in the table: weights are counted in 16 bit"]

@@ -85,7 +85,7 @@ def _touched(model: ModelDescription, total: float, used: float, requests: float
     """Parameters one step reads: all of a dense model's but the embedding rows, of experts those that at least one request chose."""
     table = model.vocabulary * model.hidden * (0 if model.tied_embeddings else 1)
     vision = model.vision.parameters if model.vision else 0
-    if not model.experts:
+    if not model.experts or model.experts.per_token >= model.experts.count:
         return total - table - vision
     share = 1 - (1 - model.experts.per_token / model.experts.count) ** requests
     experts = (total - table - vision - used) / (1 - model.experts.per_token / model.experts.count)

@@ -39,6 +39,26 @@ def stages(model: ModelDescription, pipeline_parallel: int) -> list[Stage]:
     return [Stage(count, index == 0, index == pipeline_parallel - 1) for index, count in enumerate(counts)]
 
 
+def undivided(model: ModelDescription, tensor_parallel: int) -> str:
+    """What of the model vLLM cannot split over so many GPUs, e.g. "10 KV heads"; empty when it can split all.
+
+    models/llama.py for the heads: KV heads are held twice or more when there are fewer of them than GPUs; MLA's one latent vector is on every GPU.
+    Linear layers: layers/mamba/mamba_utils.py and mamba_mixer2.py; the vocabulary: layers/vocab_parallel_embedding.py.
+    """
+    linear = model.linear or {}
+    groups = (linear.get("n_groups") or 8) if linear.get("mamba_num_heads") else 1
+    counts = [
+        (model.heads, "attention heads"),
+        *((kind.kv_heads, "KV heads") for kind in model.attention if kind.kind not in ("mla", "linear") and tensor_parallel % kind.kv_heads),
+        (linear.get("linear_num_key_heads") or 0, "linear key heads"),
+        (linear.get("linear_num_value_heads") or 0, "linear value heads"),
+        (linear.get("mamba_num_heads") or 0, "Mamba heads"),
+        (groups if groups > 1 else 0, "Mamba groups"),
+        (math.ceil(model.vocabulary / VOCABULARY_PADDING) * VOCABULARY_PADDING, "padded rows of the vocabulary"),
+    ]
+    return next((f"{count} {name}" for count, name in counts if count % tensor_parallel), "")
+
+
 @dataclass(frozen=True)
 class _Part:
     """`parameters` of one kind over all layers; `group` is attention, mlp, experts or plain (never quantised); `split` the number of GPUs that share them."""
@@ -55,7 +75,7 @@ def weight_bytes(model: ModelDescription, tensor_parallel: int, stage: Stage, dt
     """
     plain = BYTES[dtype]
     if model.tensors:
-        parts = _from_tensors(model, tensor_parallel, stage)
+        parts = _from_tensors(model, tensor_parallel, stage, plain)
     else:
         share = stage.layers / model.layers
         parts = {"layers": share * sum(p.parameters / p.split * _bytes(model, p.group, plain) for p in _layer_parts(model, tensor_parallel, padded_experts))}
@@ -82,9 +102,9 @@ def _vision_parameters(model: ModelDescription, tensor_parallel: int) -> float:
 
 
 def checkpoint_formula_bytes(model: ModelDescription) -> float:
-    """What the formula says of the whole checkpoint: one GPU, no run-time tables."""
+    """What the formula says of the whole checkpoint: one GPU, no run-time tables, the layers of multi-token prediction as large as the others."""
     plain = BYTES.get(model.dtype, 2)
-    layers = sum(p.parameters * _bytes(model, p.group, plain) for p in _layer_parts(model, 1, None))
+    layers = sum(p.parameters * _bytes(model, p.group, plain) for p in _layer_parts(model, 1, None)) * (1 + model.mtp_layers / model.layers)
     tables = (1 if model.tied_embeddings else 2) * model.vocabulary * model.hidden * plain
     return layers + tables + (model.vision.parameters * plain if model.vision else 0)
 
@@ -193,24 +213,33 @@ _WHOLE = re.compile(r"norm|router|\.gate\.(weight|e_score)|kv_a_proj|q_a_proj|q_
 _VISION = re.compile(r"vision|visual|image_newline|multi_modal_projector|mm_projector|audio")
 _VISION_BLOCK = re.compile(r"\.(blocks|layers)\.\d+\.")
 _KEY_VALUE = re.compile(r"\.(k_proj|v_proj|wk|wv)\.")
+_PREDICTION = re.compile(r"(^|\.)mtp\.")
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
-def _from_tensors(model: ModelDescription, tp: int, stage: Stage) -> dict[str, float]:
-    """The same split over the tensors of the safetensors headers. Layers beyond the model's own (multi-token prediction) are not loaded."""
+def of_prediction(tensor: str, layers: int) -> bool:
+    """Whether a tensor is one of multi-token prediction: of a layer beyond the model's own, or of mtp.*."""
+    layer = _LAYER.search(tensor)
+    return bool(_PREDICTION.search(tensor) or (layer and int(layer[1]) >= layers and not _VISION.search(tensor)))
+
+
+def _from_tensors(model: ModelDescription, tp: int, stage: Stage, plain: float) -> dict[str, float]:
+    """The same split over the tensors of the safetensors headers. Those of multi-token prediction are not loaded."""
     parts = {"layers": 0.0, "embedding": 0.0, "vision": 0.0}
     share = stage.layers / model.layers
     for name, (kind, shape) in model.tensors.items():
-        size = math.prod(shape) * SAFETENSORS_BITS.get(kind, 16) / 8
+        # What is not quantised is held in the engine's dtype, whatever the file has; vectors (norms, scales) are too small to matter.
+        cast = kind in ("F32", "F16", "BF16") and len(shape) > 1 and not model.quantisation
+        size = math.prod(shape) * (plain if cast else SAFETENSORS_BITS.get(kind, 16) / 8)
         layer = _LAYER.search(name)
         if _VISION.search(name):
             parts["vision"] += size / (tp if _VISION_BLOCK.search(name) and len(shape) > 1 else 1) if stage.first else 0
+        elif of_prediction(name, model.layers):
+            continue
         elif _VOCABULARY.search(name):
             wanted = stage.last if _HEAD.search(name) else stage.first or (stage.last and model.tied_embeddings)
             # A checkpoint may repeat a tied head.
             parts["embedding"] += size / tp if wanted and not (model.tied_embeddings and _HEAD.search(name)) else 0
-        elif layer and int(layer[1]) >= model.layers:
-            continue
         else:
             split = 1 if _WHOLE.search(name) else min(tp, model.kv_heads) if _KEY_VALUE.search(name) else tp
             parts["layers"] += size / split * (share if layer else 1)

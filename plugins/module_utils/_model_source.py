@@ -20,6 +20,7 @@ from . import _checkpoint, _data
 from ._checkpoint import Place, Unreadable
 from ._checkpoint_places import Hub, LocalFolder, S3Folder, s3_client
 from ._fit_model import ModelDescription, ModelError
+from ._fit_weights import of_prediction
 from ._problems import errors, problem
 from ._schema import Rows
 
@@ -106,9 +107,12 @@ def _describe(checkpoint: _checkpoint.Checkpoint | ModelDescription, origin: str
         return replace(checkpoint, name=_subject(model))
     given = model.get("config") is not None
     try:
-        return ModelDescription.from_config(
+        found = ModelDescription.from_config(
             checkpoint.config, name=_subject(model), checkpoint_bytes=checkpoint.checkpoint_bytes, tensors=checkpoint.tensors, source=origin
         )
+        # A quantised copy may lack the layers of multi-token prediction that its config.json still states: then they are no part of its bytes.
+        lacks = checkpoint.names and not any(of_prediction(tensor, found.layers) for tensor in checkpoint.names)
+        return replace(found, mtp_layers=0) if lacks else found
     except (ModelError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         found = str(error).removeprefix(f"{_subject(model)}: ")
         if not isinstance(error, ModelError):

@@ -37,8 +37,17 @@ SWITCHES = {
     "--enforce-eager": {"enforce_eager": True},
     "--enable-expert-parallel": {"expert_parallel": True},
     "--enable-prefix-caching": {"prefix_caching": True},
-    "--no-enable-prefix-caching": {"prefix_caching": False},
+    "--disable-prefix-caching": {"prefix_caching": False},
+    "--no-async-scheduling": {"async_scheduling": False},
     "--language-model-only": {"multimodal": False},
+}
+# Flag -> what to know, of those that change memory in a way that is not counted.
+UNCOUNTED = {
+    "--cpu-offload-gb": "know that the GPUs hold less and the pod's memory more: set resources.memory",
+    "--kv-cache-memory-bytes": "leave it out: the KV cache is then what gpu_memory_utilization leaves, as planned",
+    "--performance-mode": "set --max-num-batched-tokens and max_num_seqs, which it changes, by themselves",
+    "--quantization": "use a checkpoint that is quantised, or fp8, whose size is known",
+    "--quantization-config": "use a checkpoint that is quantised, or --quantization=fp8, whose size is known",
 }
 
 
@@ -51,7 +60,16 @@ def engine_of(model: dict[str, Any], description: ModelDescription) -> tuple[Eng
         "max_num_seqs": model["max_num_seqs"],
         "gpu_memory_utilization": model["gpu_memory_utilization"],
     }
-    given = {flag: value for flag, _, value in (argument.partition("=") for argument in model["extra_args"])}
+    # By the flag's name in the table; of dotted flags (--speculative-config.method=mtp) by key, as vLLM's parser gathers them.
+    given: dict[str, str] = {}
+    dotted: dict[str, dict[str, str]] = {}
+    for argument in model["extra_args"]:
+        flag, _, value = argument.partition("=")
+        base, _, key = flag.partition(".")
+        given[_vllm_args.table_flag(flag)] = value
+        if key:
+            dotted.setdefault(base, {})[key] = value
+    given |= {flag: json.dumps(keys) for flag, keys in dotted.items()}
     rows: Rows = []
 
     def warn(flag: str, needed: str, fix: str) -> None:
@@ -71,8 +89,13 @@ def engine_of(model: dict[str, Any], description: ModelDescription) -> tuple[Eng
     else:
         warn("--kv-cache-dtype", f"one of {', '.join(KV_BYTES)}, whose size is known", "know that the KV cache is counted as larger than it is")
     settings["lora_slots"] = settings.get("lora_slots", 1) if "--enable-lora" in given else 0
+    counted = {"--performance-mode": "balanced"} | ({"--quantization": given.get("--quantization")} if description.quantisation else {})
     if given.get("--quantization", "").startswith("fp8") and not description.quantisation:
         description = description.with_quantisation("fp8-online")
+        counted["--quantization"] = given["--quantization"]
+    for flag, fix in UNCOUNTED.items():
+        if flag in given and given[flag] != counted.get(flag):
+            warn(flag, "flags whose memory is counted", fix)
     # Overrides of config.json may stretch the rope: then the model's own length is what the user says.
     if "--hf-overrides" in given and (model["max_model_len"] or 0) > description.max_model_len:
         description = replace(description, max_model_len=model["max_model_len"])
@@ -84,14 +107,15 @@ def engine_of(model: dict[str, Any], description: ModelDescription) -> tuple[Eng
 def _speculation(text: str, warn: Any) -> dict[str, Any]:
     try:
         config = json.loads(text)
-    except ValueError:
-        warn("JSON", "correct the value")
+        tokens = int(config.get("num_speculative_tokens") or 0)
+    except (AttributeError, TypeError, ValueError):
+        warn("a JSON object with a whole num_speculative_tokens", "correct the value")
         return {}
-    settings: dict[str, Any] = {"speculative_tokens": int(config.get("num_speculative_tokens") or 0)}
+    settings: dict[str, Any] = {"speculative_tokens": tokens}
     if config.get("method") in ("mtp", "deepseek_mtp"):
         settings["mtp"] = True
     elif config.get("model"):
-        settings["draft"] = ModelDescription.from_table(config["model"])
+        settings["draft"] = ModelDescription.from_table(str(config["model"]))
         if settings["draft"] is None:
             warn("a draft model of the built-in table, to be counted", "leave room for the draft model's weights and KV cache")
     return settings

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import _data
 from ._plan_memory import LABELS, part_of, parts
-from ._plan_summary import notes, parallel, present, span, summary, total, total_label
+from ._plan_summary import bounded, notes, parallel, present, span, summary, total, total_label
 from ._problems import sentence
 
 NONE = "\N{EN DASH}"
@@ -122,6 +122,8 @@ def _tiles(model: Mapping[str, Any], row: Mapping[str, Any], fit: Mapping[str, A
 
 def _kinds(model: Mapping[str, Any], choice: Mapping[str, Any]) -> str:
     """What a node costs of each capacity type that is allowed."""
+    if bounded(model, choice):
+        return f"on-demand {choice['usd_per_hour']['on_demand']:,.2f} a node: spot costs at most that"
     prices = {kind: choice["usd_per_hour"].get(kind.replace("-", "_")) for kind in model["capacity_types"]}
     return ", ".join(f"{kind} {hour:,.2f} a node" for kind, hour in prices.items() if hour is not None)
 
@@ -138,9 +140,7 @@ def _memory(model: Mapping[str, Any], fit: Mapping[str, Any], choice: Mapping[st
     kv = fit["kv_gib"]
     return {
         "gpu": fit["gpu"],
-        "visible": _number(fit["visible_gib"], 2),
         "parts": [{**part, "gib": f"{part['gib']:.2f}", "percent": _percent(part["share"])} for part in pictured],
-        "budget": _number(fit["budget_gib"], 2),
         "budget_percent": _percent(fit["budget_gib"] / width),
         "scale": _scale(width),
         "used": model["gpus"],
@@ -197,17 +197,15 @@ def _ranking(candidates: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     costs = [candidate["usd_per_million_tokens"] for candidate in candidates]
     most = max((cost["high"] for cost in costs if cost), default=0)
     rows = []
-    for rank, (candidate, cost) in enumerate(zip(candidates, costs, strict=True), start=1):
+    for candidate, cost in zip(candidates, costs, strict=True):
         rate, price = candidate["tokens_per_second"], candidate["usd_per_hour"]
         rows.append(
             {
-                "rank": str(rank),
                 "instance": candidate["instance_type"],
                 "parallel": parallel(candidate),
                 "gpus": f"{candidate['gpus_on_node']} \N{MULTIPLICATION SIGN} {candidate['gpu_name']}",
                 "verdict": candidate["verdict"],
                 "margin": _number(candidate["margin_gib"], 1),
-                "kv_tokens": _number(candidate["kv_tokens"]),
                 "requests": _number(candidate["concurrent_requests"]),
                 "rate": _number(rate["expected"]) if rate else NONE,
                 "rate_range": f"{_number(rate['low'])}{NONE}{_number(rate['high'])}" if rate else "",

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import _choice, _instances, _model_source
 from ._choice import Candidate, Ranking, Wish
-from ._fit import NO, TIGHT, Engine, Fit, ModelDescription, estimate, find_gpu
+from ._fit import FITS, NO, TIGHT, Engine, Fit, ModelDescription, estimate, find_gpu
 from ._fit_gpu import GIB
 from ._fit_weights import checkpoint_formula_bytes
 from ._plan_engine import engine_of
@@ -45,7 +45,9 @@ def place(model: dict[str, Any], readers: _model_source.Readers, prices: Prices)
     if contradiction and guessed:
         # Nothing but a folder's name said what it is, and the size says it is something else.
         return [row for row in rows if row["check"] != "model_taken_for"] + contradiction + _by_size(model)
-    rows += more + contradiction
+    rows += more + contradiction + _traffic(model, description)
+    if errors(rows):
+        return rows
     if description.unknown:
         return rows + _by_size(model, description, engine, found.origin)
     return rows + _by_fit(model, description, engine, found.origin, prices)
@@ -88,6 +90,17 @@ def _size(model: dict[str, Any], description: ModelDescription, origin: str, gue
     if guessed:
         return [problem("model_unknown", model["name"], found, needed, "set config to what the model is, or leave weights.size_gib out", "warning")]
     return [problem("weights_size", model["name"], found, needed, "leave weights.size_gib out, or correct source or config", "warning")]
+
+
+def _traffic(model: dict[str, Any], description: ModelDescription) -> Rows:
+    """vLLM answers 400 to a prompt that leaves no room for its answer."""
+    traffic, length = model["traffic"], model["max_model_len"] or description.max_model_len
+    tokens = traffic["prompt_tokens"] + traffic["answer_tokens"]
+    if tokens <= length or not (model["max_model_len"] or description.length_stated):
+        return []
+    found = f"traffic.prompt_tokens {traffic['prompt_tokens']} + traffic.answer_tokens {traffic['answer_tokens']} = {tokens}"
+    fix = "lower traffic, or raise max_model_len" if model["max_model_len"] else "lower traffic, or use a model with a longer context"
+    return [problem("traffic", model["name"], found, f"at most max_model_len {length}", fix)]
 
 
 def wish_of(model: dict[str, Any]) -> Wish:
@@ -152,7 +165,7 @@ def _settled(model: dict[str, Any], given: dict[str, bool], fit: Fit, chosen: Ca
         fix_text = "allow a GPU with more memory, or lower traffic.concurrent_requests and raise replicas.max"
         rows.append(problem("concurrency", name, found, needed, fix_text, "warning"))
     if not given["max_model_len"] and model["max_model_len"] < description.max_model_len:
-        found = f"max_model_len not given; {model['max_model_len']} tokens FIT on {chosen.instance.name}"
+        found = f"max_model_len not given; {model['max_model_len']} tokens {'FIT' if fit.verdict == FITS else 'are TIGHT'} on {chosen.instance.name}"
         needed = f"{description.max_model_len} tokens for the model's own length"
         rows.append(problem("max_model_len", name, found, needed, "set max_model_len to what your requests need; a larger one may ask for more GPUs", "info"))
     return rows
@@ -170,7 +183,8 @@ def _explain(model: dict[str, Any], given: dict[str, bool], fit: Fit, chosen: Ca
     if not given["max_model_len"]:
         text = f"the model's own {description.max_model_len}"
         if model["max_model_len"] < description.max_model_len:
-            text = f"the longest that FITS on {chosen.instance.name} in steps of {_choice.LENGTH_STEP}; {text}"
+            found = f"the longest that FITS on {chosen.instance.name}" if fit.verdict == FITS else f"TIGHT on {chosen.instance.name}, where none FITS"
+            text = f"{found} in steps of {_choice.LENGTH_STEP}; {text}"
         explain["max_model_len"] = [text]
 
 

@@ -63,10 +63,15 @@ def nodes(model: Mapping[str, Any], choice: Mapping[str, Any], replicas: int) ->
 
 
 def price(model: Mapping[str, Any], candidate: Mapping[str, Any]) -> float | None:
-    """USD an hour of one node: the lowest of the capacity types that the model may run on."""
+    """USD an hour of one node: the lowest of the capacity types that the model may run on; as the ranking, on demand where no spot price is known."""
     prices = candidate.get("usd_per_hour") or {}
     known = [prices.get(kind.replace("-", "_")) for kind in model["capacity_types"]]
-    return min((value for value in known if value is not None), default=None)
+    return min((value for value in known if value is not None), default=prices.get("on_demand") if bounded(model, candidate) else None)
+
+
+def bounded(model: Mapping[str, Any], candidate: Mapping[str, Any]) -> bool:
+    """Whether the figures in USD are those on demand, as an upper bound: only spot is allowed, and nobody knows its prices (_prices.Prices.best)."""
+    return bool(candidate.get("usd_per_million_tokens")) and list(model["capacity_types"]) == ["spot"] and candidate["usd_per_hour"]["spot"] is None
 
 
 def _hourly(model: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, float] | None:
@@ -126,6 +131,7 @@ def _or_dash(value: Any, form: str) -> str:
 
 def notes(models: Iterable[Mapping[str, Any]]) -> list[str]:
     """What the columns mean, and where the prices come from. `models` are present."""
+    models = list(models)
     choices = [model["choice"] for model in models if model.get("choice")]
     lengths = sorted({model["fit"]["expected_tokens"] for model in models if model.get("fit") and model["fit"]["expected_tokens"]})
     prices = sorted({choice["price_source"] for choice in choices})
@@ -133,8 +139,10 @@ def notes(models: Iterable[Mapping[str, Any]]) -> list[str]:
     if lengths:
         found.append(f"requests: at once, of the expected {' or '.join(f'{length:,}' for length in lengths)} tokens, prompt and answer together.")
     if prices:
-        kinds = sorted({kind for model in models for kind in model["capacity_types"]})
+        kinds = sorted({kind for model in models for kind in (["on-demand"] if bounded(model, model.get("choice") or {}) else model["capacity_types"])})
         found.append(f"$/hour: nodes at the {' or '.join(kinds)} price, at the fewest and at the most replicas; {'; '.join(prices)}.")
+    if any(bounded(model, model.get("choice") or {}) for model in models):
+        found.append("No spot price is known: all $ of models on spot are those on demand, an upper bound.")
     shares = next((choice["usd_per_million_tokens"]["utilisation"] for choice in choices if choice["usd_per_million_tokens"]), None)
     if shares:
         found.append(f"$/1M tokens: output tokens, from {shares[0]:.0%} to {shares[1]:.0%} use of the replica.")

@@ -18,6 +18,10 @@ OWN_FLAGS = {
     "--served-model-name": "served_model_name",
     "--tensor-parallel-size": "tensor_parallel_size",
     "--pipeline-parallel-size": "pipeline_parallel_size",
+    # Further engines or nodes of one server would need GPUs that the plan does not count.
+    **dict.fromkeys(("--data-parallel-size", "--data-parallel-size-local", "--data-parallel-rank", "--data-parallel-start-rank"), "replicas"),
+    "--prefill-context-parallel-size": "tensor_parallel_size, which the GPUs of a replica are counted by",
+    "--nnodes": "nothing: a replica runs on one node",
     "--max-model-len": "max_model_len",
     "--max-num-seqs": "max_num_seqs",
     "--gpu-memory-utilization": "gpu_memory_utilization",
@@ -71,31 +75,37 @@ def check_image(name: str, image: str) -> Rows:
     return []
 
 
+def table_flag(flag: str) -> str:
+    """The flag as vllm.json has it: without the key of a dotted one (--compilation-config.mode), and --no-enable-x and --no-disable-x as their opposites."""
+    flag = flag.split(".")[0]
+    for old, new in (("--no-enable-", "--disable-"), ("--no-disable-", "--enable-")):
+        if flag.startswith(old) and (opposite := new + flag.removeprefix(old)) in _data.load("vllm")["flags"]:
+            return opposite
+    return flag
+
+
 def check_extra_args(name: str, extra_args: list[str]) -> Rows:
     """Refuse what is no full flag, unknown, removed, set elsewhere, or without its value or with a value outside its choices."""
     known = _data.load("vllm")
     flags, rows = known["flags"], []
     for argument in extra_args:
-        flag, has_value, value = argument.partition("=")
-        where = f"extra_args: {argument}"
+        given, has_value, value = argument.partition("=")
+        flag, where = table_flag(given), f"extra_args: {argument}"
+        kind = flags.get(flag)
         if not flag.startswith("--"):
             rows.append(problem("flag_form", name, where, "--flag=value or --flag in one item", "write each argument as one list item with its full name"))
         elif flag in OWN_FLAGS:
             rows.append(problem("flag_owned", name, where, f"set through {OWN_FLAGS[flag]}", "remove it from extra_args"))
         elif flag in known["removed"]:
             rows.append(problem("flag_removed", name, where, f"a flag of vLLM {known['version']}", f"it was removed; use instead: {known['removed'][flag]}"))
-        elif flag.split(".")[0] not in flags:
-            rows.append(problem("flag_unknown", name, where, f"a flag of vLLM {known['version']}", f"remove or correct it{nearest(flag, list(flags))}"))
-        elif flags[flag.split(".")[0]] == "switch" and has_value:
-            rows.append(problem("flag_value", name, where, f"{flag} without a value", "remove the value"))
-        elif flags[flag.split(".")[0]] != "switch" and not has_value:
-            rows.append(problem("flag_value", name, where, f"{flag}=VALUE in one item", "give the value after an equals sign"))
-        elif isinstance(flags[flag], list) and value not in flags[flag]:
-            rows.append(
-                problem(
-                    "flag_value", name, where, f"one of {', '.join(map(str, flags[flag]))}", f"correct the value{nearest(value, [str(c) for c in flags[flag]])}"
-                )
-            )
+        elif kind is None:
+            rows.append(problem("flag_unknown", name, where, f"a flag of vLLM {known['version']}", f"remove or correct it{nearest(given, list(flags))}"))
+        elif kind == "switch" and has_value:
+            rows.append(problem("flag_value", name, where, f"{given} without a value", "remove the value"))
+        elif kind != "switch" and not has_value:
+            rows.append(problem("flag_value", name, where, f"{given}=VALUE in one item", "give the value after an equals sign"))
+        elif isinstance(kind, list) and value not in kind:
+            rows.append(problem("flag_value", name, where, f"one of {', '.join(map(str, kind))}", f"correct the value{nearest(value, [str(c) for c in kind])}"))
         elif flag == "--trust-remote-code":
             rows.append(
                 problem(

@@ -40,17 +40,26 @@ def _kind(row: dict[str, Any]) -> str:
     return f"{era} {'tp' if row['tp'] > 1 else 'pp' if row['pp'] > 1 else 'one'}"
 
 
+def _logged(point: dict[str, Any], key: str) -> float | None:
+    """A figure of the log; None where it is not stated or no number."""
+    try:
+        return score._number(point, key, float)
+    except score.Unscorable:
+        return None
+
+
 def cross_validate(points: list[dict[str, Any]], configs: dict[str, Any]) -> dict[str, Any]:
     """{family: errors of the left-out rows} and the figures over all of them (vLLM >= 0.10)."""
-    measured = {point.get("id"): point for point in points}
-    rows = [row for row in score.score(points, configs)["rows"] if row["new"] and "kv_error_gib" in row]
+    # Rows name their points by their place in the list: an id may be missing, or be no name at all.
+    measured = {index: {**point, "id": index} for index, point in enumerate(points) if isinstance(point, dict)}
+    rows = [row for row in score.score(list(measured.values()), configs)["rows"] if row["new"] and "kv_error_gib" in row]
     residual, libraries = {}, {}
     for row in rows:
-        point = measured[row["id"]]
-        if "activation_gib" in point and "cuda_graph_gib" not in point:
-            residual[row["id"]] = point["activation_gib"] - row["terms"]["activation"] - row["terms"].get("moe_workspace", 0)
-        if "non_torch_gib" in point:
-            libraries[row["id"]] = point["non_torch_gib"] - row["terms"]["non_torch"]
+        activation, graphs, non_torch = (_logged(measured[row["id"]], key) for key in ("activation_gib", "cuda_graph_gib", "non_torch_gib"))
+        if activation is not None and graphs is None:
+            residual[row["id"]] = activation - row["terms"]["activation"] - row["terms"].get("moe_workspace", 0)
+        if non_torch is not None:
+            libraries[row["id"]] = non_torch - row["terms"]["non_torch"]
     errors: dict[str, list[float]] = {}
     for row in rows:
         others = [other for other in rows if family(other["model"]) != family(row["model"])]
@@ -60,7 +69,7 @@ def cross_validate(points: list[dict[str, Any]], configs: dict[str, Any]) -> dic
         errors.setdefault(family(row["model"]), []).append(refitted)
     everything = [error for part in errors.values() for error in part]
     shipped = _figures([abs(row["kv_error_gib"]) for row in rows])
-    return {"families": errors, "kv_gib": _figures([abs(error) for error in everything]), "largest_over": max(everything), "as_shipped": shipped}
+    return {"families": errors, "kv_gib": _figures([abs(error) for error in everything]), "largest_over": max(everything, default=0.0), "as_shipped": shipped}
 
 
 def main() -> int:
@@ -74,6 +83,9 @@ def main() -> int:
     result = cross_validate(json.loads(options.points.read_text(encoding="utf-8")), configs)
     for name, errors in sorted(result["families"].items()):
         print(f"{name:10s} n {len(errors):2d}  " + " ".join(f"{error:+.2f}" for error in errors))
+    if not result["kv_gib"]["n"]:
+        print("no start-up of vLLM 0.10 or newer that can be scored")
+        return 0
     for name in ("as_shipped", "kv_gib"):
         print(f"{name}: median {result[name]['median']:.3f} GiB, p90 {result[name]['p90']:.2f}, max {result[name]['max']:.2f}")
     print(f"largest over-prediction {result['largest_over']:.2f} GiB")

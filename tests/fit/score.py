@@ -67,12 +67,20 @@ def find_model(name: str, configs: dict[str, Any], point: dict[str, Any]) -> _fi
 
 
 def _describe(name: str, found: str, config: dict[str, Any], point: dict[str, Any]) -> _fit.ModelDescription:
-    plain = {key: value for key, value in config.items() if key not in ("quant_method", "quant_fmt", "quantization_config", "quantisation")}
+    plain = _plain(config)
     if "quant" not in point:
-        own = _fit.ModelDescription.from_table(name) if found == name else None
+        shipped = config == _data.load("model_configs")["models"].get(name)
+        own = _fit.ModelDescription.from_table(name) if shipped else None
         told = quantisation_of_name(name)
         return own or _fit.ModelDescription.from_config(plain if told else config, name=name, quantisation=told, source=found)
     return _fit.ModelDescription.from_config(plain, name=name, quantisation=_quantisation(point["quant"]), source=found)
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what it says of quantisation, in its text part, too."""
+    said = ("quant_method", "quant_fmt", "quantization_config", "compression_config", "quantisation")
+    kept = {key: value for key, value in config.items() if key not in said}
+    return {key: _plain(value) if key in ("text_config", "llm_config") and isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _quantisation(given: Any) -> str | None:
@@ -99,6 +107,19 @@ def _number(point: dict[str, Any], key: str, kind: type = int, default: Any = No
     return number
 
 
+def _count(point: dict[str, Any], key: str, default: int = 1) -> int:
+    """A field that counts something. Raises Unscorable below 1."""
+    count = _number(point, key, default=default)
+    if count < 1:
+        raise Unscorable(f"{key} {count}, needed at least 1")
+    return count
+
+
+def _type(value: Any) -> str:
+    word = str(value or "auto").lower().replace("torch.", "")
+    return TYPES.get(word, word)
+
+
 def _flag(value: Any) -> bool:
     return value.strip().lower() in ("true", "yes", "1") if isinstance(value, str) else bool(value)
 
@@ -108,22 +129,24 @@ def settings(point: dict[str, Any]) -> _fit.Engine:
     length = _number(point, "max_model_len")
     if not length or length < 1:
         raise Unscorable("no max_model_len")
-    dtype = str(point.get("dtype") or "").replace("torch.", "") or None
-    cache = str(point.get("kv_cache_dtype") or "auto")
+    share = _number(point, "gpu_memory_utilization", float)
+    if share is not None and not 0 < share <= 1:
+        raise Unscorable(f"gpu_memory_utilization {share:g}, needed a share above 0 up to 1")
+    dtype = _type(point.get("dtype"))
     return _fit.Engine(
         vllm_version=str(point["vllm_version"]),
-        tensor_parallel=_number(point, "tp") or 1,
-        pipeline_parallel=_number(point, "pp") or 1,
+        tensor_parallel=_count(point, "tp"),
+        pipeline_parallel=_count(point, "pp"),
         max_model_len=length,
-        gpu_memory_utilization=_number(point, "gpu_memory_utilization", float),
+        gpu_memory_utilization=share,
         max_num_seqs=_number(point, "max_num_seqs"),
         max_num_batched_tokens=_number(point, "max_num_batched_tokens"),
-        dtype=None if dtype == "auto" else TYPES.get(dtype, dtype),
-        kv_cache_dtype=TYPES.get(cache, cache),
+        dtype=None if dtype == "auto" else dtype,
+        kv_cache_dtype=_type(point.get("kv_cache_dtype")),
         enforce_eager=_flag(point.get("enforce_eager")),
         expert_parallel=_flag(point.get("ep")),
-        decode_context_parallel=_number(point, "dcp") or 1,
-        block_size=_number(point, "block_size") or 16,
+        decode_context_parallel=_count(point, "dcp"),
+        block_size=_count(point, "block_size", 16),
         prefix_caching=None if point.get("prefix_caching") is None else _flag(point["prefix_caching"]),
         multimodal=not (_flag(point.get("language_model_only")) or "--language-model-only" in str(point.get("note"))),
         cold_compile=True if point.get("cold_compile") is None else _flag(point["cold_compile"]),
@@ -144,6 +167,7 @@ def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any
     row = {"id": point.get("id"), "model": point["model"], "gpu": point.get("gpu"), "vllm": engine.vllm_version, "tp": engine.tensor_parallel}
     row["pp"], row["quant"], row["new"] = engine.pipeline_parallel, model.quantisation, version(engine.vllm_version).number >= NEW
     measured, tokens, visible = _number(point, "available_kv_gib", float), _number(point, "kv_tokens", float), _number(point, "gpu_total_gib", float)
+    visible = visible if visible and visible > 0 else None
     try:
         gpu = _fit.find_gpu(str(point.get("gpu") or ""), visible_gib=visible)
     except _fit.UnknownGpu:

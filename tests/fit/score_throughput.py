@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
 
 from ansible_collections.llmops.eks.plugins.module_utils import _fit_roofline
-from score import ROOT, Unscorable, _data, _figures, _fit, find_model
+from score import ROOT, Unscorable, _count, _data, _figures, _fit, _number, find_model
 
 CONCURRENCY = re.compile(r"concurrency (\d+)|batch (\d+)|(\d+) concurrent|(\d+) prompts at once")
 VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
@@ -33,8 +33,12 @@ PRECISION = {"fp8": "fp8", "int4": "int4-experts", "fp4": "nvfp4"}
 
 def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any]:
     """One row with predicted and measured output tokens/s; raises Unscorable naming what is missing."""
-    measured, answer, prompt = point.get("output_tok_s"), point.get("mean_out"), point.get("mean_in")
-    if not measured or not answer:
+    if not isinstance(point, dict):
+        raise Unscorable("no JSON object")
+    if not isinstance(point.get("model"), str) or not point.get("gpu"):
+        raise Unscorable("no model or GPU")
+    measured, answer, prompt = (_number(point, key, float) for key in ("output_tok_s", "mean_out", "mean_in"))
+    if not measured or not answer or measured < 0:
         raise Unscorable("no output rate or answer length")
     prompt = prompt if prompt is not None else 20  # "short prompt"
     workload = str(point.get("workload"))
@@ -54,11 +58,11 @@ def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any
     stated_version = VERSION.search(str(point.get("engine")))
     year = re.search(r"20\d\d", str(point.get("engine")))
     release = stated_version[0] if stated_version else RELEASED.get(year[0] if year else "", "0.10.0")
-    engine = _fit.Engine(vllm_version=release, tensor_parallel=point.get("tp") or 1)
+    engine = _fit.Engine(vllm_version=release, tensor_parallel=_count(point, "tp"))
     text = str(point.get("command"))
     length = re.search(r"--max-model-len (\d+)", text)
     # A shared length where none is stated: the point ran, so the model's own length was no hindrance.
-    engine = dataclasses.replace(engine, max_model_len=int(length[1]) if length else min(model.max_model_len, max(8192, prompt + answer)))
+    engine = dataclasses.replace(engine, max_model_len=int(length[1]) if length else min(model.max_model_len, max(8192, int(prompt + answer))))
     try:
         gpu = _fit.find_gpu(str(point["gpu"]))
     except _fit.UnknownGpu:
@@ -67,11 +71,11 @@ def score_point(point: dict[str, Any], configs: dict[str, Any]) -> dict[str, Any
     found = _fit_roofline.throughput(fit, prompt, answer, concurrency)
     if not found:
         raise Unscorable("nothing fits by the estimate")
-    tpot = point.get("mean_tpot_ms")
+    tpot = _number(point, "mean_tpot_ms", float)
     by_tpot = bool(tpot) and abs(measured * tpot / (concurrency * 1000) - 1) < SAME
     rate = concurrency * 1000 / found.tpot_ms if by_tpot else found.output_tokens_s
     low, high = (rate * bound / found.output_tokens_s for bound in (found.low, found.high))
-    row = {"id": point.get("id"), "model": name, "gpu": point["gpu"], "tp": engine.tensor_parallel, "concurrency": concurrency, "measured": measured}
+    row = {"id": point.get("id"), "model": name, "gpu": str(point["gpu"]), "tp": engine.tensor_parallel, "concurrency": concurrency, "measured": measured}
     row |= {"predicted": rate, "percent": (rate / measured - 1) * 100, "inside": low <= measured <= high, "dense": not model.experts}
     return row | {
         "by": "tpot" if by_tpot else "rate",
@@ -88,8 +92,9 @@ def score(points: list[dict[str, Any]], configs: dict[str, Any]) -> dict[str, An
     for index, point in enumerate(points):
         try:
             rows.append(score_point(point, configs))
-        except (Unscorable, ValueError, TypeError, KeyError) as error:
-            skipped.append({"id": point.get("id", index), "model": point.get("model"), "reason": f"{type(error).__name__}: {error}"})
+        except (Unscorable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            known = point if isinstance(point, dict) else {}
+            skipped.append({"id": known.get("id", index), "model": known.get("model"), "reason": f"{type(error).__name__}: {error}"})
     sets = {"dense": [row for row in rows if row["dense"]], "experts": [row for row in rows if not row["dense"]], "all": rows}
     figures = {
         name: {"percent": _figures([abs(row["percent"]) for row in some]), "inside": sum(row["inside"] for row in some) / len(some) if some else None}

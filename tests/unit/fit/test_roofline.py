@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ def test_one_request_is_bound_by_reading_the_weights():
     assert 0.5 * ceiling < found.output_tokens_s < ceiling
     assert found.terms["memory"] == max(found.terms.values())
     assert found.low < found.output_tokens_s < found.high
+
+
+def test_an_expert_that_every_token_uses_is_a_dense_layer():
+    model = _fit.ModelDescription.from_table("mistralai/Mixtral-8x7B-Instruct-v0.1")
+    one = replace(model, experts=replace(model.experts, count=1, per_token=1))
+    assert throughput(_fit.estimate(one, _fit.find_gpu("H100"), _fit.Engine(max_model_len=8192)), 100, 200, 4).output_tokens_s > 0
 
 
 def test_concurrency_is_capped_by_the_kv_cache():

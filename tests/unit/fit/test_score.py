@@ -20,7 +20,9 @@ OWN_OR_COLLECTED = [
 ]
 SCORE = ROOT / "tests" / "fit" / "score.py"
 sys.path.insert(0, str(SCORE.parent))
+import cross_validate  # noqa: E402
 import score  # noqa: E402
+import score_throughput  # noqa: E402
 
 
 def run(points, *options):
@@ -161,3 +163,68 @@ def test_configs_of_ones_own(tmp_path):
     (tmp_path / "points.json").write_text(json.dumps([point]), encoding="utf-8")
     result = run(tmp_path / "points.json", "--configs", str(tmp_path / "configs.json"), "--json")
     assert abs(result["rows"][0]["weights_percent"]) < 0.5
+
+
+def test_a_config_of_ones_own_wins_over_the_built_in_one_of_that_name():
+    shipped = score._data.load("model_configs")["models"]
+    name = "Qwen/Qwen3-8B"
+    assert score.find_model(name, shipped, {}).layers == 36
+    assert score.find_model(name, {**shipped, name: {**shipped[name], "num_hidden_layers": 12}}, {}).layers == 12
+
+
+def test_how_a_point_is_quantised_wins_over_its_config_wherever_that_says_it():
+    text = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 512, "intermediate_size": 128}
+    config = {"architectures": ["LlamaForCausalLM"], "text_config": {**text, "quantization_config": {"quant_method": "fp8"}}}
+    assert score.find_model("acme/m", {"acme/m": config}, {"quant": "bf16"}).quantisation is None
+    assert score.find_model("acme/m", {"acme/m": config}, {}).quantisation == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tp", 0), ("pp", -1), ("dcp", 0), ("block_size", 0), ("gpu_memory_utilization", 0), ("gpu_memory_utilization", 1.5), ("gpu_memory_utilization", -0.1)],
+)
+def test_what_no_server_can_have_is_not_scored(key, value):
+    result = score.score([{**FULL, key: value}], score._data.load("model_configs")["models"])
+    assert result["rows"] == []
+    assert f"{key} {value}" in result["skipped"][0]["reason"]
+
+
+def test_types_in_capitals_and_no_memory_at_all_are_understood():
+    configs = score._data.load("model_configs")["models"]
+    usual, odd = (score.score_point({**FULL, **more}, configs) for more in ({}, {"dtype": "BF16", "kv_cache_dtype": "Auto"}))
+    assert odd == usual
+    none, absent = (score.score_point({**FULL, "gpu_total_gib": given}, configs) for given in (0, None))
+    assert none == absent
+
+
+MEASURED = {"id": "t", "model": "Qwen/Qwen3-8B", "gpu": "L4", "tp": 1, "engine": "vLLM 0.30.0", "workload": "concurrency 8", "mean_tpot_ms": 60}
+MEASURED |= {"output_tok_s": 130, "mean_in": 500, "mean_out": 200, "precision": "bf16", "command": "vllm serve"}
+
+
+def test_no_value_of_any_field_ends_the_score_of_throughputs(tmp_path):
+    points = [{**MEASURED, "id": f"{key}={value!r}", key: value} for key in MEASURED if key != "id" for value in ODD]
+    points += [None, "text", 7, [], {**MEASURED, "id": "text", "output_tok_s": "130", "mean_in": "500", "mean_out": "200", "tp": "1"}, MEASURED]
+    configs = score._data.load("model_configs")["models"]
+    result = score_throughput.score(points, configs)
+    assert len(result["rows"]) + len(result["skipped"]) == len(points)
+    whole, text = result["rows"][-1], result["rows"][-2]
+    assert (text["id"], text["predicted"]) == ("text", whole["predicted"])
+    (tmp_path / "points.json").write_text(json.dumps(points), encoding="utf-8")
+    script = SCORE.with_name("score_throughput.py")
+    subprocess.run([sys.executable, str(script), "--points", str(tmp_path / "points.json")], capture_output=True, timeout=60, check=True)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        [None, "text"],
+        [{**FULL, "vllm_version": "0.8.5"}],
+        [{**FULL, "activation_gib": None, "non_torch_gib": "many"}, {**FULL, "id": [], "model": "google/gemma-2-27b-it", "activation_gib": "1.5"}],
+    ],
+)
+def test_no_point_ends_the_cross_validation(points, tmp_path, monkeypatch, capsys):
+    (tmp_path / "points.json").write_text(json.dumps(points), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["cross_validate.py", "--points", str(tmp_path / "points.json")])
+    assert cross_validate.main() == 0
+    assert ("largest over-prediction" if len(points) == 2 and points[0] else "no start-up") in capsys.readouterr().out

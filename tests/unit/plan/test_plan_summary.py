@@ -62,12 +62,23 @@ def test_the_price_is_that_of_the_nodes_that_the_replicas_fill(low, high, gpus, 
         (["spot"], {"on_demand": 4.0, "spot": 1.5}, 1.5),
         (["on-demand", "spot"], {"on_demand": 4.0, "spot": 1.5}, 1.5),
         (["on-demand", "spot"], {"on_demand": 4.0, "spot": None}, 4.0),
-        (["spot"], {"on_demand": 4.0, "spot": None}, None),
+        (["spot"], {"on_demand": 4.0, "spot": None}, 4.0),  # what the ranking goes by where nobody knows spot prices
     ],
 )
 def test_the_cheapest_capacity_type_that_is_allowed_counts(kinds, prices, hour):
     row = _plan_summary.summary([model(usd_per_hour=prices) | {"capacity_types": kinds}])[0]
     assert row["usd_per_hour"] == (None if hour is None else {"min": hour, "max": hour})
+
+
+def test_both_prices_are_bounds_where_no_spot_price_is_known_and_that_is_said():
+    only_spot = model(usd_per_hour={"on_demand": 4.0, "spot": None}) | {"capacity_types": ["spot"]}
+    said = _plan_summary.notes([only_spot])
+    assert "nodes at the on-demand price" in said[2]
+    assert any("an upper bound" in note for note in said)
+    assert not any("an upper bound" in note for note in _plan_summary.notes([model()]))
+    # Spot prices are known, but not of this type: neither figure.
+    neither = model(usd_per_hour={"on_demand": 4.0, "spot": None}, usd_per_million_tokens=None) | {"capacity_types": ["spot"]}
+    assert _plan_summary.summary([neither])[0]["usd_per_hour"] is None
 
 
 def test_summary_holds_what_is_known_and_the_models_own_warnings():

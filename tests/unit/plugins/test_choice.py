@@ -141,6 +141,29 @@ def test_sequences_follow_the_cache_and_the_usual_length():
     assert _fit.estimate(LLAMA, fit.gpu, replace(fit.engine, max_num_seqs=fit.engine.max_num_seqs + 8), 1280).concurrency_expected < fit.engine.max_num_seqs + 8
 
 
+def test_requests_that_are_wanted_are_not_cut_at_vllms_default_for_the_gpu():
+    small = _fit.ModelDescription.from_table("meta-llama/Llama-3.2-1B-Instruct")
+    chat = Wish(prompt_tokens=64, answer_tokens=64, gpu_names=("l4", "h100"))
+    engine = Engine(max_model_len=2048)
+    assert _choice.settle(small, _fit.find_gpu("l4"), engine, chat).engine.max_num_seqs == 256
+    assert _choice.settle(small, _fit.find_gpu("l4"), engine, replace(chat, concurrent_requests=1000)).engine.max_num_seqs == 1000
+    row = first(small, engine, replace(chat, concurrent_requests=1000))
+    assert (row["gpu_name"], row["concurrent_requests"]) == ("L4", 1000)
+    # A batch holds a token of each.
+    assert _choice.settle(small, _fit.find_gpu("h100"), engine, replace(chat, concurrent_requests=10_000)).engine.max_num_seqs == 8192
+
+
+def test_where_nothing_fits_for_another_reason_the_length_is_not_cut():
+    wish = Wish(gpu_names=("l4",))
+    fit = _choice.settle(LLAMA, _fit.find_gpu("l4"), Engine(gpu_memory_utilization=0.99), wish)
+    assert fit.verdict == "TIGHT"  # too little memory outside the budget
+    assert fit.engine.max_model_len > 30_000
+    assert fit.roomy
+    short = _fit.ModelDescription.from_table("meta-llama/Llama-3.2-1B-Instruct")
+    whole = _choice.settle(replace(short, max_model_len=16384), _fit.find_gpu("l4"), Engine(gpu_memory_utilization=0.99), wish)
+    assert (whole.verdict, whole.engine.max_model_len) == ("TIGHT", 16384)
+
+
 def test_a_length_that_nobody_gave_is_the_models_own_or_the_longest_that_fits():
     ranking = ranked(engine=Engine(), wish=Wish(gpu_names=("l4", "l40s"), tensor_parallel_size=1))
     lengths = {c.instance.gpu_name: c.fit.engine.max_model_len for c in ranking.candidates}
@@ -200,10 +223,22 @@ def test_a_cheaper_type_that_is_not_allowed_is_named():
     assert ranked(wish=Wish(gpu_names=("l4",))).elsewhere is None
 
 
+def test_only_sizes_that_vllm_can_split_the_model_over_are_tried():
+    assert Wish().sizes(_fit.ModelDescription.from_table("microsoft/phi-4")) == (1, 2)  # 10 KV heads
+
+
 def test_a_size_that_does_not_divide_the_heads_says_so():
     ranking = ranked(wish=replace(SMALL_GPUS, tensor_parallel_size=3))
     assert ranking.candidates == ()
     assert any(reason.startswith("tensor_parallel_size 3 with 32 attention heads, needed a divisor") for reason in ranking.rejected)
+
+
+def test_a_size_is_proposed_only_where_a_node_has_as_many_of_that_gpu():
+    awq = LARGE.with_quantisation("awq")
+    fit = _fit.estimate(awq, _fit.find_gpu("t4"), Engine(max_model_len=8192, max_num_seqs=8))
+    fixed = Wish(tensor_parallel_size=1, gpu_names=("t4", "l4"))
+    assert _choice.first_fix(fit, fixed).value == "4"
+    assert _choice.first_fix(fit, replace(fixed, gpu_names=("t4g", "l4"))) is None  # at most two T4G on a node; eight L4 are of no use
 
 
 def test_a_size_beyond_every_node_is_no_change_to_propose():

@@ -84,6 +84,15 @@ def test_a_folder_with_an_index_and_one_whose_headers_must_be_read(folder, tmp_p
     assert indexed.rows == single.rows == []
 
 
+def test_an_index_tells_whether_the_layers_of_multi_token_prediction_are_there(folder, tmp_path):
+    readers = Readers.of({}, base=tmp_path)
+    files = {**INDEXED, "config.json": json.dumps({**LLAMA, "num_nextn_predict_layers": 1}).encode()}
+    assert find(item("pvc://c/x", config=str(folder(files))), readers).description.mtp_layers == 0
+    weight_map = {**INDEX["weight_map"], f"model.layers.{LLAMA['num_hidden_layers']}.eh_proj.weight": "model-00002-of-00002.safetensors"}
+    files["model.safetensors.index.json"] = json.dumps({**INDEX, "weight_map": weight_map}).encode()
+    assert find(item("pvc://c/x", config=str(folder(files, "whole"))), readers).description.mtp_layers == 1
+
+
 def test_a_header_longer_than_the_first_read_and_an_index_without_a_total(folder, tmp_path):
     readers = Readers.of({}, base=tmp_path)
     long = {"config.json": INDEXED["config.json"], "model.safetensors": shard(NAMES, note="x" * 300_000)}

@@ -130,6 +130,11 @@ def test_a_leaving_model_needs_only_its_name():
         ("flag_owned", {"extra_args": ["--api-key=x"]}, "--api-key", "remove it from extra_args"),
         ("flag_value", {"extra_args": ["--kv-cache-dtype=fp9"]}, "fp9", "did you mean fp8?"),
         ("flag_value", {"extra_args": ["--kv-cache-dtype"]}, "--kv-cache-dtype", "equals sign"),
+        ("flag_value", {"extra_args": ["--compilation-config.mode"]}, "--compilation-config.mode", "equals sign"),
+        ("flag_owned", {"extra_args": ["--model-loader-extra-config.concurrency=4"]}, "--model-loader-extra-config.concurrency=4", "remove it from extra_args"),
+        ("flag_owned", {"extra_args": ["--data-parallel-size=2"]}, "--data-parallel-size=2", "remove it from extra_args"),
+        ("flag_owned", {"extra_args": ["--nnodes=2"]}, "--nnodes=2", "remove it from extra_args"),
+        ("flag_unknown", {"extra_args": ["--no-enable-nonsense"]}, "--no-enable-nonsense", "remove or correct"),
         ("gpus", {"tensor_parallel_size": 16}, "16 GPUs", "larger type"),
         ("gpu_memory", {"source": "s3://b/own", "weights": {"size_gib": 60}}, "60 GiB of weights on 1 GPU", "tensor_parallel_size"),
         ("gpus", {"source": "s3://b/own", "tensor_parallel_size": 16}, "16 GPUs", "larger type"),
@@ -188,6 +193,14 @@ def test_version_is_read_from_the_tag(image, version):
 def test_an_image_without_version_is_a_warning():
     _models, rows = plan([{**STREAMED, "image": "vllm/vllm-openai:latest"}], {}, "llm-serving")
     assert [(row["check"], row["severity"]) for row in rows] == [("image_version", "warning"), ("model_taken_for", "info")]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--compilation-config.mode=3", "--speculative-config.method=mtp", "--no-enforce-eager", "--no-enable-prefix-caching", "--no-disable-cascade-attn"],
+)
+def test_arguments_as_vllm_accepts_them(argument):
+    assert _vllm_args.check_extra_args("m", [argument]) == []
 
 
 def test_every_rendered_flag_exists_in_vllm():

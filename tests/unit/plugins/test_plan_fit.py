@@ -87,6 +87,34 @@ def test_a_length_that_does_not_fit_is_replaced_by_one_that_does_and_that_is_sai
     assert rows == []
 
 
+def test_a_length_that_is_tight_is_not_said_to_fit():
+    free = {key: value for key, value in LLAMA.items() if key != "max_model_len"}
+    model, rows = planned(free, gpu_names=["l4"], tensor_parallel_size=1, gpu_memory_utilization=0.99)
+    assert model["fit"]["verdict"] == "TIGHT"
+    (row,) = (row for row in rows if row["check"] == "max_model_len")
+    assert f"{model['max_model_len']} tokens are TIGHT on" in row["found"]
+    assert model["explain"]["max_model_len"][0].startswith("TIGHT on g6.")
+
+
+@pytest.mark.parametrize(("changes", "fix"), [({"max_model_len": 4096}, "raise max_model_len"), ({"config": "microsoft/phi-4"}, "a longer context")])
+def test_traffic_that_no_request_may_have_is_refused(changes, fix):
+    base = {key: value for key, value in LLAMA.items() if key != "max_model_len"}
+    _models, rows = plan([{**base, "traffic": {"prompt_tokens": 16000, "answer_tokens": 500}, **changes}], {}, "llm-serving")
+    (row,) = rows
+    assert (row["check"], row["severity"]) == ("traffic", "error")
+    assert row["found"].endswith("= 16500")
+    assert fix in row["fix"]
+
+
+def test_a_length_that_nobody_states_refuses_no_traffic():
+    config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8}
+    model, rows = planned(
+        {"name": "m", "source": "s3://acme/m/", "config": {**config, "vocab_size": 32000, "intermediate_size": 14336}}, traffic={"prompt_tokens": 16000}
+    )
+    assert "traffic" not in [row["check"] for row in rows]
+    assert "--max-model-len=auto" in model["args"]
+
+
 def test_tight_is_a_warning_with_the_first_change():
     model, rows = planned(LLAMA, max_model_len=30720, gpu_names=["l4"], tensor_parallel_size=1)
     assert model["fit"]["verdict"] == "TIGHT"
@@ -158,13 +186,40 @@ def test_flags_beside_the_keys_count():
 
 @pytest.mark.parametrize(
     "argument",
-    ["--max-num-batched-tokens=8k", "--block-size=0", "--kv-cache-dtype=nvfp4", "--speculative-config={", '--speculative-config={"model": "acme/draft"}'],
+    [
+        "--max-num-batched-tokens=8k",
+        "--block-size=0",
+        "--kv-cache-dtype=nvfp4",
+        "--speculative-config={",
+        "--speculative-config=[1]",
+        '--speculative-config={"num_speculative_tokens": "x"}',
+        '--speculative-config={"model": "acme/draft"}',
+        "--cpu-offload-gb=8",
+        "--kv-cache-memory-bytes=4G",
+        "--performance-mode=throughput",
+        "--quantization=bitsandbytes",
+    ],
 )
 def test_a_flag_whose_memory_is_not_counted_is_a_warning(argument):
     _model, rows = planned(LLAMA, extra_args=[argument])
     (row,) = (row for row in rows if row["check"] == "fit_flag")
     assert row["severity"] == "warning"
     assert row["found"] == argument
+
+
+def test_flags_that_change_no_memory_are_no_warning():
+    assert planned(LLAMA, extra_args=["--performance-mode=balanced", "--quantization=fp8", "--no-enforce-eager"])[1] == []
+
+
+def test_flags_in_another_spelling_count_too():
+    hybrid = {**LLAMA, "config": "Qwen/Qwen3.5-9B", "gpu_names": ["l40s"], "max_num_seqs": 16}
+    off = [planned(hybrid, extra_args=[flag])[0]["fit"]["kv_tokens"] for flag in ("--disable-prefix-caching", "--no-enable-prefix-caching")]
+    assert off[0] == off[1] > planned(hybrid)[0]["fit"]["kv_tokens"]
+    keys = ["--speculative-config.method=mtp", "--speculative-config.num_speculative_tokens=2"]
+    whole = ['--speculative-config={"method": "mtp", "num_speculative_tokens": 2}']
+    dotted, one = (planned(hybrid, extra_args=arguments)[0]["fit"] for arguments in (keys, whole))
+    assert dotted == one
+    assert one["kv_tokens"] < planned(hybrid)[0]["fit"]["kv_tokens"]
 
 
 def test_a_stretched_rope_allows_a_longer_context():

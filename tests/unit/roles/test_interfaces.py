@@ -60,6 +60,15 @@ def test_tasks_use_no_shortcut(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_every_variable_that_a_role_reads_is_there(role):
+    files = [p for folder in ("tasks", "templates", "defaults", "vars") for p in (ROOT / "roles" / role / folder).glob("*")]
+    text = "".join(p.read_text(encoding="utf-8") for p in files)
+    told = set(re.findall(rf"^ +({role}_\w+):", text, re.M))  # facts for others
+    tags = {f"{role}_{step}" for step in ("check", "apply", "wait")}
+    assert set(re.findall(rf"(?<![\w.])({role}_\w+)", text)) - set(options(role)) - told - tags == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_a_role_reads_no_other_roles_variables(role):
     shared = {
         "llm_models",

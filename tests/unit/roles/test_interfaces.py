@@ -59,6 +59,20 @@ def test_tasks_use_no_shortcut(role):
         assert not re.search(r"ansible\.builtin\.(shell|raw|pause):|ignore_errors: *true|failed_when: *false", text), path.name
 
 
+def every_task(tasks: list):
+    for task in tasks:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from every_task(task.get(part, []))
+
+
+def test_check_mode_makes_no_change_set():
+    """amazon.aws.cloudformation makes and deletes a real one to tell what would change."""
+    tasks = [task for path in (ROOT / "roles").glob("*/tasks/*.yml") for task in every_task(read(path))]
+    stacks = [task for task in tasks if task.get("amazon.aws.cloudformation", {}).get("state") == "present"]
+    assert [task["when"] for task in stacks] == ["not ansible_check_mode"] * 2
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_every_variable_that_a_role_reads_is_there(role):
     files = [p for folder in ("tasks", "templates", "defaults", "vars") for p in (ROOT / "roles" / role / folder).glob("*")]

@@ -73,6 +73,14 @@ def test_check_mode_makes_no_change_set():
     assert [task["when"] for task in stacks] == ["not ansible_check_mode"] * 2
 
 
+@pytest.mark.parametrize(("playbook", "roles"), [("site", ROLES), ("teardown", ["karpenter_gpu", "keda_scaler", "vllm"])])
+def test_what_may_refuse_is_asked_before_the_first_change(playbook, roles):
+    (play,) = [play for play in read(ROOT / "playbooks" / f"{playbook}.yml") if "tasks" in play]
+    steps = [task["ansible.builtin.include_role"] for task in play["tasks"] if "ansible.builtin.include_role" in task]
+    first = next(n for n, step in enumerate(steps) if step["tasks_from"] != "check")
+    assert sorted(step["name"].removeprefix("llmops.eks.") for step in steps[:first]) == sorted(roles)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_every_variable_that_a_role_reads_is_there(role):
     files = [p for folder in ("tasks", "templates", "defaults", "vars") for p in (ROOT / "roles" / role / folder).glob("*")]

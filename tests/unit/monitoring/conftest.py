@@ -48,6 +48,6 @@ def allowed_metrics(objects, rule_groups) -> set[str]:
     lists = yaml.safe_load((DATA / "metrics.yml").read_text())
     names = {name for exporter in lists.values() for name in exporter["names"]}
     names |= {h + part for h in lists["vllm"]["histograms"] for part in ("_bucket", "_count", "_sum")}
-    csv = next(o["data"]["dcgm-metrics.csv"] for o in objects() if o["metadata"]["name"] == "llm-dcgm-metrics")
-    names |= {line.split(",")[0] for line in csv.splitlines() if not line.startswith("#")}
+    counters = (REPO / "roles" / "gpu_operator" / "templates" / "dcgm-metrics.csv.j2").read_text()
+    names |= {line.split(",")[0] for line in counters.splitlines() if not line.startswith(("#", "{%"))}
     return names | {rule["record"] for group in rule_groups() for rule in group["rules"] if "record" in rule}

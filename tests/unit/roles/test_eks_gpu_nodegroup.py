@@ -84,6 +84,13 @@ def test_both_disks_of_bottlerocket_are_encrypted(template):
     ]
 
 
+@pytest.mark.parametrize(("throughput", "iops"), [(500, 3000), ("1000", 4000), (2000, 8000)])
+def test_the_disk_has_the_operations_that_its_throughput_needs(template, throughput, iops):
+    """gp3 gives 0.25 MiB/s for each operation a second, and 3000 of them without more cost."""
+    (disk,) = template({"volume_throughput": throughput})["BlockDeviceMappings"]
+    assert (disk["Ebs"]["Throughput"], disk["Ebs"]["Iops"]) == (int(throughput), iops)
+
+
 def test_a_capacity_block_stands_in_its_launch_template(template):
     data = template({"capacity_type": "CAPACITY_BLOCK", "capacity_reservation_id": "cr-1", "instance_types": ["p5.48xlarge"]})
     assert data["InstanceType"] == "p5.48xlarge"
@@ -126,6 +133,12 @@ def test_what_cannot_work_is_refused(problems, item, says):
 )
 def test_what_can_work_is_accepted(problems, item):
     assert problems({"name": "gpu-a", **item}) == []
+
+
+def test_a_long_role_name_is_refused_where_there_are_groups(problems):
+    assert problems(eks_gpu_nodegroup_role_name="r" * 65) == []
+    (found,) = problems({"name": "gpu-a"}, eks_gpu_nodegroup_role_name="r" * 65)
+    assert "found 65 characters; needed at most 64" in found
 
 
 def test_an_empty_group_is_fine_without_karpenter(problems):

@@ -57,10 +57,32 @@ def test_every_taint_is_tolerated_by_the_daemonsets_and_by_feature_discovery(val
     assert [toleration["key"] for toleration in values["daemonsets"]["tolerations"]] == ["nvidia.com/gpu", "team"]
 
 
-def test_a_monitor_is_made_only_with_the_label_that_prometheus_selects(value):
-    monitor = value(ROLE, "__gpu_operator_values.dcgmExporter.serviceMonitor", __gpu_operator_kind="al2023", llm_monitoring_release="prom")
+def exporter(value, **variables):
+    return value(ROLE, "__gpu_operator_values.dcgmExporter", __gpu_operator_kind="al2023", **variables)
+
+
+def test_a_monitor_is_made_only_on_demand_because_gpu_monitoring_has_one(value):
+    monitor = exporter(value, gpu_operator_monitoring_release="prom")["serviceMonitor"]
     assert (monitor["enabled"], monitor["additionalLabels"]) == (True, {"release": "prom"})
-    assert value(ROLE, "__gpu_operator_values.dcgmExporter.serviceMonitor.enabled", __gpu_operator_kind="al2023") is False
+    assert exporter(value, llm_monitoring_release="prom")["serviceMonitor"]["enabled"] is False
+
+
+def test_the_exporter_reads_the_roles_counters_or_others(value):
+    config = exporter(value)["config"]
+    assert (config["create"], config["name"], list(config["data"])) == (True, "llm-dcgm-metrics", ["dcgm-metrics.csv"])
+    assert "config" not in exporter(value, gpu_operator_dcgm_counters="false")
+    own = {"dcgmExporter": {"config": {"create": False, "name": "own"}}}
+    assert exporter(value, gpu_operator_dcgm_counters=False, gpu_operator_values=own)["config"] == {"create": False, "name": "own"}
+
+
+@pytest.mark.parametrize("profiling", [True, False])
+def test_every_counter_line_has_the_three_fields_that_the_exporter_wants(value, profiling):
+    csv = exporter(value, gpu_operator_dcgm_profiling=profiling)["config"]["data"]["dcgm-metrics.csv"]
+    lines = [line.split(",") for line in csv.splitlines() if not line.startswith("#")]
+    assert all(len(fields) == 3 and fields[1].strip() in ("gauge", "counter") for fields in lines), lines
+    assert len({fields[0] for fields in lines}) == len(lines)
+    assert any(fields[0].startswith("DCGM_FI_PROF_") for fields in lines) is profiling
+    assert "DCGM_FI_PROF_PIPE_FP64_ACTIVE" not in [fields[0] for fields in lines]
 
 
 @pytest.fixture

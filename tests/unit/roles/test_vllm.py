@@ -119,7 +119,7 @@ def test_every_environment_value_is_text(servers):
 
 
 def test_the_wait_lasts_as_long_as_replacing_all_replicas_one_after_another(value, planned):
-    llama, qwen = models = planned(STREAMED, {**COPIED, "replicas": {"min": 1, "max": 1}})
+    llama, _qwen = models = planned(STREAMED, {**COPIED, "replicas": {"min": 1, "max": 1}})
     one = {m["name"]: m["budgets"]["startup"] + m["budgets"]["grace"] for m in models}
     assert int(value("vllm", "__vllm_rollout_seconds", __vllm_present=[llama], vllm_node_start_seconds="900")) == 900 + 4 * one["llama"]
     assert int(value("vllm", "__vllm_rollout_seconds", __vllm_present=models)) == 900 + max(4 * one["llama"], one["qwen"])

@@ -71,10 +71,16 @@ def scenarios() -> Step:
     return Step("molecule", [*sandbox("exec", "--"), *tool("molecule", "-c", "molecule/config.yml", "test", "--all", "--continue-on-failure")])
 
 
+def say(text: str) -> None:
+    """One write, because two steps speak at a time."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def run(step: Step) -> tuple[int, int]:
     """Return (passed, failed) of one step and print its outcome."""
     started = time.monotonic()
-    print(f"{step.name} ...", flush=True)
+    say(f"{step.name} ...")
     # ansible-lint and molecule call ansible by name.
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "MOLECULE_GLOB": "molecule/*/molecule.yml", **step.env}
     done = subprocess.run(step.argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -85,10 +91,10 @@ def run(step: Step) -> tuple[int, int]:
     if not counts and not done.returncode:
         passed = 1
     if failed:
-        print(done.stdout)
+        say(done.stdout)
     elif counts.get("skipped"):
-        print("\n".join(line for line in done.stdout.splitlines() if line.startswith("SKIPPED")))
-    print(f"{step.name}: {'FAILED' if failed else 'ok'} in {time.monotonic() - started:.0f} s" + (f" ({passed} tests)" if counts else ""), flush=True)
+        say("\n".join(line for line in done.stdout.splitlines() if line.startswith("SKIPPED")))
+    say(f"{step.name}: {'FAILED' if failed else 'ok'} in {time.monotonic() - started:.0f} s" + (f" ({passed} tests)" if counts else ""))
     return passed, failed
 
 

@@ -32,7 +32,7 @@ def promtool():
     built = build.home() / "bin" / "promtool"
     program = str(built) if built.exists() else shutil.which("promtool")
     if not program:
-        pytest.skip(f"no promtool: neither {built} (made by `make sandbox`) nor on PATH")
+        pytest.skip(f"no promtool: neither {built} (made by `make sandbox-up`) nor on PATH")
 
     def call(*arguments: str | Path) -> str:
         done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)

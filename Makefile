@@ -20,7 +20,7 @@ test: setup          ## everything that must pass, on a sandbox of its own
 demo: setup          ## empty cluster to served, autoscaled, monitored models, and what happens under load
 	@$(PY) -m sandbox.demo
 
-sandbox-up: setup    ## start the local cluster (the first time it is built, about 15 minutes)
+sandbox-up: setup    ## start the local cluster (the first time it is built, 12 to 25 minutes)
 	@$(PY) -m sandbox up
 
 sandbox-down: setup  ## stop it and leave no process

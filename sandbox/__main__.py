@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("build", _build, "build the programs (once, about 12 minutes on 2 cores) without starting them")
+    command("build", _build, "build the programs (once, 12 to 25 minutes on 2 cores) without starting them")
     command("up", _up, "build what is missing and start everything")
     command("down", _down, "stop everything and forget the cluster; logs stay")
     command("status", _status, "show every part: pid, memory, health")

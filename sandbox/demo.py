@@ -191,7 +191,7 @@ def say(text: str) -> None:
 def main() -> int:
     directory: Path = state_directory()
     try:
-        print("The sandbox (a local cluster; the first time it is built, about 15 minutes)", flush=True)
+        print("The sandbox (a local cluster; the first time it is built, 12 to 25 minutes)", flush=True)
         Demo(lifecycle.up(directory, say)).run()
     except (DemoError, RuntimeError) as error:
         print(f"\ndemo: {error}", file=sys.stderr)

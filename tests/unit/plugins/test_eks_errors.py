@@ -78,8 +78,11 @@ def write(stub, monkeypatch):
 
 
 @NEW_ROLE
-def test_a_new_role_is_tried_again(write, module, operation, message):
+def test_a_new_role_is_tried_again(stub, write, module, operation, message):
+    sent = []
+    stub.client.meta.events.register("before-parameter-build.eks", lambda model, **_rest: sent.append(model.name))
     write(module, operation, message, message)
+    assert sent == [operation] * 3
 
 
 @NEW_ROLE

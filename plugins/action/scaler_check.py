@@ -87,8 +87,7 @@ def rivals(cluster: _kube.Cluster, namespace: str, scalers: list[dict[str, Any]]
     rows = []
     for api_version, kind in (("autoscaling/v2", "HorizontalPodAutoscaler"), ("keda.sh/v1alpha1", "ScaledObject")):
         served = cluster.find(api_version, kind)
-        listed = cluster.get(served.path(namespace)) if served else None
-        for item in (listed or {}).get("items", []):
+        for item in cluster.items(served.path(namespace)) if served else []:
             target = item["spec"].get("scaleTargetRef", {})
             owner = (item["metadata"].get("ownerReferences") or [{}])[0]
             ours = item["metadata"]["name"] == target.get("name") if kind == "ScaledObject" else owner.get("kind") == "ScaledObject"

@@ -20,11 +20,11 @@ def find(batch: Batch) -> list[Item]:
         label = f"{selector['kind']} with {selector['label_selector']}"
         try:
             kind = batch.cluster.find(selector["api_version"], selector["kind"])
-            listed = batch.cluster.get(kind.path(selector.get("namespace")), {"labelSelector": selector["label_selector"]}) if kind else None
+            listed = batch.cluster.items(kind.path(selector.get("namespace")), {"labelSelector": selector["label_selector"]}) if kind else []
         except ApiError as error:
             rows += _apply_errors.rows(error, label, {"apiVersion": selector["api_version"], "kind": selector["kind"]}, None)
             continue
-        for live in (listed or {}).get("items") or []:
+        for live in listed:
             # Items of a list do not carry their type.
             identity = {key: live["metadata"][key] for key in ("name", "namespace") if key in live["metadata"]}
             manifest = {"apiVersion": selector["api_version"], "kind": selector["kind"], "metadata": identity}

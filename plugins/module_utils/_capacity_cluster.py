@@ -12,7 +12,6 @@ from . import _gpu_nodes_exec, _gpu_nodes_smi
 from ._capacity_context import Objects, Unread
 from ._kube import ApiError, Cluster, KubeError, connect
 
-PAGE = 500
 # A login that somebody chose for this task must work; one that merely lies around need not.
 _OPTIONS = ("kubeconfig", "context", "host", "api_key", "username", "client_cert")
 _VARIABLES = ("KUBECONFIG", *(f"K8S_AUTH_{name}" for name in ("KUBECONFIG", "CONTEXT", "HOST", "API_KEY", "USERNAME", "CERT_FILE")))
@@ -53,7 +52,7 @@ def read(cluster: Cluster, node_pools: bool = True) -> Objects:
     def listed(api_version: str, plural: str, **query: str) -> list[dict[str, Any]] | None:
         group = api_version.rpartition("/")[0]
         try:
-            return _pages(cluster, f"/{'apis' if group else 'api'}/{api_version}/{plural}", query)
+            return cluster.items(f"/{'apis' if group else 'api'}/{api_version}/{plural}", query, cached=True)
         except ApiError as error:
             if error.status == 404:  # the kind is not installed
                 return None
@@ -71,15 +70,3 @@ def read(cluster: Cluster, node_pools: bool = True) -> Objects:
     device_classes = listed("resource.k8s.io/v1", "deviceclasses") if slices else None
     return Objects(nodes, pods, pools, classes, tuple(unread), slices or (), claims or (), device_classes or ())
 
-
-def _pages(cluster: Cluster, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
-    """All pages of a list. Version 0 lets the API server answer from its cache, which is cheap for etcd and at most seconds old."""
-    asked: dict[str, Any] = {**query, "limit": PAGE, "resourceVersion": "0"}
-    found: list[dict[str, Any]] = []
-    while True:
-        page = cluster.request("GET", path, asked)
-        found += page["items"]
-        token = page["metadata"].get("continue")
-        if not token:
-            return found
-        asked = {**query, "limit": PAGE, "continue": token}

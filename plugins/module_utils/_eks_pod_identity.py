@@ -14,7 +14,7 @@ SETTINGS = {"roleArn": "role_arn", "targetRoleArn": "target_role_arn", "disableS
 
 
 def check(params: dict[str, Any]) -> list[dict[str, str]]:
-    """Problem rows of the module's parameters, for state present."""
+    """Problem rows of the module's parameters."""
     rows = tag_problems(params.get("tags"))
     for option in ("role_arn", "target_role_arn"):
         role = params.get(option)
@@ -40,9 +40,12 @@ def managed(live: dict[str, Any] | None) -> dict[str, Any]:
     return {k: live[k] for k in (*IDENTITY, *SETTINGS, "tags") if live.get(k) is not None} if live else {}
 
 
-def plan_absent(live: dict[str, Any] | None) -> Plan:
+def plan_absent(live: dict[str, Any] | None, role_arn: str | None = None) -> Plan:
+    """Delete the association; with `role_arn` one that gives another role stays as it is."""
     plan = Plan(before=managed(live))
-    if live:
+    if live and role_arn not in (None, live["roleArn"]):
+        plan.after = plan.before
+    elif live:
         plan.calls.append(Call("DeletePodIdentityAssociation", {"clusterName": live["clusterName"], "associationId": live["associationId"]}))
     return plan
 

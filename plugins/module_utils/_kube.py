@@ -30,6 +30,7 @@ __all__ = ["AUTH_ARG_SPEC", "ApiError", "Cluster", "Kind", "KubeError", "connect
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
+PAGE = 500  # objects a page of a list
 ANY = "*/*"  # accept: a container's log is no JSON
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML, too
 
@@ -138,6 +139,21 @@ class Cluster:
             if error.status == 404:
                 return None
             raise
+
+    def items(self, path: str, query: Mapping[str, Any] | None = None, cached: bool = False) -> list[dict[str, Any]]:
+        """All objects of a collection, page by page; they do not carry their kind. Raises ApiError, also for 404.
+
+        `cached` lets the API server answer from its cache, which is cheap for etcd and at most seconds old.
+        """
+        asked = {**(query or {}), "limit": PAGE, **({"resourceVersion": "0"} if cached else {})}
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.request("GET", path, asked)
+            found += page["items"] or []
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
+            asked = {**(query or {}), "limit": PAGE, "continue": token}
 
     def find(self, api_version: str, kind: str, fresh: bool = False) -> Kind | None:
         """The kind as served, None if the server does not know it. One request a group and version; `fresh` asks again."""

@@ -181,22 +181,22 @@ def _pods(cluster: Cluster, obj: Object, kind: str, namespace: str) -> list[Obje
     if kind == "Pod":
         return [obj]
     selector = _selector(obj)
-    return (cluster.get(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}) or {}).get("items", []) if selector else []
+    return cluster.items(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector}) if selector else []
 
 
 def _newest(cluster: Cluster, obj: Object, namespace: str, pods: list[Object]) -> list[Object]:
     """Those of a Deployment's newest revision."""
-    sets = (cluster.get(f"/apis/apps/v1/namespaces/{namespace}/replicasets", {"labelSelector": _selector(obj)}) or {}).get("items", []) if pods else []
+    sets = cluster.items(f"/apis/apps/v1/namespaces/{namespace}/replicasets", {"labelSelector": _selector(obj)}) if pods else []
     newest = max(sets, key=lambda s: int(s["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0)), default=None)
     return [p for p in pods if newest and any(o["uid"] == newest["metadata"]["uid"] for o in p["metadata"].get("ownerReferences", []))]
 
 
 def _events(cluster: Cluster, namespace: str, name: str) -> list[Object]:
     try:
-        listed = cluster.get(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": f"involvedObject.name={name}"})
+        events = cluster.items(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": f"involvedObject.name={name}"})
     except ApiError:  # who may not read events still learns what the status says
         return []
-    return sorted((listed or {}).get("items", []), key=when)
+    return sorted(events, key=when)
 
 
 def _log(cluster: Cluster, namespace: str, pod: str, container: str, previous: bool = True) -> str:

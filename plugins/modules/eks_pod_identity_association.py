@@ -27,6 +27,7 @@ options:
     description:
       - ARN of the IAM role. Its trust policy must allow C(pods.eks.amazonaws.com) the actions C(sts:AssumeRole) and C(sts:TagSession).
       - Needed to create an association.
+      - With O(state=absent) only an association with this role is deleted; one with another role, which somebody else gave, stays. Not set, any is deleted.
     type: str
   target_role_arn:
     description:
@@ -67,6 +68,14 @@ EXAMPLES = r"""
     cluster_name: prod
     namespace: llm-serving
     service_account: vllm
+    state: absent
+
+- name: Not this role any more, another one may stay
+  llmops.eks.eks_pod_identity_association:
+    cluster_name: prod
+    namespace: llm-serving
+    service_account: vllm
+    role_arn: arn:aws:iam::111122223333:role/vllm-weights
     state: absent
 """
 
@@ -122,11 +131,10 @@ def run(module, client):
     params = module.params
     subject = f"pod identity of {params['namespace']}/{params['service_account']}"
     absent = params["state"] == "absent"
-    if not absent:
-        _eks.refuse(module, check(params), subject)
+    _eks.refuse(module, check(params), subject)
     live = read(client, params)
     if absent:
-        plan = plan_absent(live)
+        plan = plan_absent(live, params["role_arn"])
     else:
         if live is None:
             _eks.require_cluster(client, params["cluster_name"])
@@ -137,7 +145,7 @@ def run(module, client):
             _eks.write(client, step, UNKNOWN)
         live = read(client, params)
         plan.after = managed(live)
-    _eks.report(module, "association", plan, None if absent else {**(live or {}), **plan.after})
+    _eks.report(module, "association", plan, {**(live or {}), **plan.after} if plan.after else None)
 
 
 def main():

@@ -325,9 +325,11 @@ def test_pod_identity_life(aws, tmp_path):
         association(**other),
         association(role_arn=None, tags={}),
         association(role_arn="weights"),
-        association(check=True, state="absent"),
         association(state="absent"),
-        association(state="absent"),
+        association(check=True, state="absent", role_arn=None),
+        association(check=True, state="absent", **other),
+        association(state="absent", **other),
+        association(state="absent", **other),
         association(role_arn=None),
         association(cluster_name="nowhere", state="absent"),
     )
@@ -340,6 +342,8 @@ def test_pod_identity_life(aws, tmp_path):
         (False, []),
         (True, ["UntagResource"]),
         (False, []),
+        (False, []),
+        (True, []),
         (True, []),
         (True, ["DeletePodIdentityAssociation"]),
         (False, []),
@@ -349,6 +353,7 @@ def test_pod_identity_life(aws, tmp_path):
     assert results[1]["association"]["tags"] == {"CostCenter": "A7"}
     assert results[1]["association"]["association_id"].startswith("a-")
     assert results[4]["association"]["disable_session_tags"] is True
-    assert results[9]["association"] == {}
     assert "role_arn: found weights" in results[7]["msg"]
-    assert "role_arn: found nothing" in results[11]["msg"]
+    assert results[8]["association"]["role_arn"] == other["role_arn"]  # not the role that was named: it stays
+    assert results[11]["association"] == {}
+    assert "role_arn: found nothing" in results[13]["msg"]

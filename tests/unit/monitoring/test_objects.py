@@ -13,7 +13,7 @@ def by_name(objects, kind: str) -> dict[str, dict]:
 
 
 def problems(found: dict | None = None, **variables) -> list[dict]:
-    """Rows of the check for what k8s_info found."""
+    """Rows of the check for what object_info found."""
     variables["__gpu_monitoring_prometheus"] = found or {"api_found": True, "resources": []}
     variables.setdefault("__gpu_monitoring_monitors", {"api_found": False})
     return template("lookup('ansible.builtin.template', 'problems.yaml.j2') | from_yaml", **variables)

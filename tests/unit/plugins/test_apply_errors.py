@@ -22,12 +22,13 @@ class Cluster:
     def find(self, api_version, kind, fresh=False):
         return Kind(api_version, kind, "configmaps", True)
 
-    def get(self, path, query=None):
+    def items(self, path, query):
+        if isinstance(self.listed, Exception):
+            raise self.listed
+        return [self._object(name) for name in self.listed or ()]
+
+    def get(self, path):
         name = path.rpartition("/")[2]
-        if query:
-            if isinstance(self.listed, Exception):
-                raise self.listed
-            return {"items": [self._object(name) for name in self.listed or ()]}
         return self._object(name) if name in self.there else None if "configmaps" in path else {"metadata": {}}
 
     def apply(self, path, body, manager, force, dry_run):

@@ -141,7 +141,15 @@ def test_an_association_needs_a_role_to_begin_with():
 
 def test_absent_association():
     assert identity.plan_absent(None).calls == []
-    assert identity.plan_absent(ASSOCIATION).calls == [Call("DeletePodIdentityAssociation", {"clusterName": "demo", "associationId": "a-1"})]
+    delete = [Call("DeletePodIdentityAssociation", {"clusterName": "demo", "associationId": "a-1"})]
+    for plan in (identity.plan_absent(ASSOCIATION), identity.plan_absent(ASSOCIATION, PRINCIPAL)):
+        assert (plan.calls, bool(plan.before), plan.after) == (delete, True, {})
+
+
+def test_an_association_with_another_role_than_the_named_one_stays():
+    plan = identity.plan_absent(ASSOCIATION, "arn:aws:iam::123456789012:role/other")
+    assert (plan.calls, plan.before, plan.after) == ([], identity.managed(ASSOCIATION), identity.managed(ASSOCIATION))
+    assert identity.plan_absent(None, PRINCIPAL).calls == []
 
 
 @pytest.mark.parametrize("params", [{"role_arn": "vllm"}, {"role_arn": PRINCIPAL, "target_role_arn": ""}, {"tags": {"aws:x": 1}}])

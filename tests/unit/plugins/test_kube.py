@@ -13,6 +13,9 @@ ANSWERS = {
     "/moved": (302, b""),
     "/html": (200, b"<!doctype html><title>Sign in</title>"),
     "/down": (503, b'{"message": "later", "reason": "ServiceUnavailable"}'),
+    "/things?labelSelector=a%3Db&limit=500&resourceVersion=0": (200, b'{"items": [{"n": 1}], "metadata": {"continue": "more"}}'),
+    "/things?labelSelector=a%3Db&limit=500&continue=more": (200, b'{"items": [{"n": 2}], "metadata": {}}'),
+    "/nothing?limit=500": (200, b'{"items": null, "metadata": {}}'),
     "/services/p:80/proxy/query": (400, b'{"status": "error", "errorType": "bad_data", "error": "parse error"}'),
     "/services/p:80/proxy/login": (401, b"Unauthorized"),
     "/services/p:80/proxy/moved": (302, b""),
@@ -82,3 +85,8 @@ def test_a_service_behind_the_proxy_may_answer_with_anything(cluster):
 def test_impersonation_is_known(cluster):
     assert not cluster.impersonates
     assert _kube.connect({"host": cluster.host, "api_key": "t", "impersonate_user": "jane"}).impersonates
+
+
+def test_a_list_is_read_page_by_page_and_only_the_first_from_the_cache(cluster):
+    assert cluster.items("/things", {"labelSelector": "a=b"}, cached=True) == [{"n": 1}, {"n": 2}]
+    assert cluster.items("/nothing") == []

@@ -181,19 +181,21 @@ class Cluster:
     def find(self, api_version, kind, fresh=False):
         return _kube.Kind(api_version, kind, kind.lower() + "s", True)
 
-    def get(self, path, query=None):
+    def get(self, path):
+        assert path.endswith("/deployments/d")
+        obj = deployment(updated=1)
+        return {**obj, "metadata": {**obj["metadata"], "namespace": "ns"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "d"}}}}
+
+    def items(self, path, query):
         what = path.rpartition("/")[2]
-        if what == "d":
-            obj = deployment(updated=1)
-            return {**obj, "metadata": {**obj["metadata"], "namespace": "ns"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "d"}}}}
         if what == "replicasets":
-            return {"items": [{"metadata": {"uid": str(n), "annotations": {"deployment.kubernetes.io/revision": str(n)}}} for n in (1, 2)]}
+            return [{"metadata": {"uid": str(n), "annotations": {"deployment.kubernetes.io/revision": str(n)}}} for n in (1, 2)]
         if what == "events":
-            return {"items": [event("FailedScheduling", self.said, "karpenter", self.at)]}
+            return [event("FailedScheduling", self.said, "karpenter", self.at)]
         new, old = pod(scheduled="False"), pod([container({"running": {}}, 5, ended(AFTER))], phase="Running")
         new["metadata"]["ownerReferences"] = [{"uid": "2"}]
         old["metadata"] = {"name": "old", "ownerReferences": [{"uid": "1"}], "deletionTimestamp": AFTER}
-        return {"items": [new, old] if self.leaving else [new]}
+        return [new, old] if self.leaving else [new]
 
 
 @pytest.fixture

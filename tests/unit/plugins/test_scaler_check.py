@@ -19,8 +19,8 @@ class Cluster:
     def find(self, api_version, kind):
         return Kind(api_version, kind, kind, True) if kind in self.kinds else None
 
-    def get(self, path):
-        return {"items": self.scalers.get(path.rpartition("/")[2], [])}
+    def items(self, path):
+        return self.scalers.get(path.rpartition("/")[2], [])
 
 
 class Prometheus:

@@ -86,7 +86,7 @@ def _complete(model: dict[str, Any], namespace: str, readers: Readers, prices: P
         return [row for row in rows if row["check"] in ("name", "source")]
     if rows:
         return rows
-    rows += _vllm_args.check_image(name, model["image"]) + _vllm_args.check_extra_args(name, model["extra_args"])
+    rows += _vllm_args.check_image(name, model["image"]) + _vllm_args.check_extra_args(name, model["extra_args"]) + _vllm_args.check_env(name, model["env"])
     if not errors(rows):
         rows += place(model, readers, prices)
     rows += _replicas(model, namespace) + _budgets(model)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from . import _data
@@ -35,6 +36,14 @@ OWN_FLAGS = {
     "--model-loader-extra-config": "weights.mode",
 }
 # Labels that a scrape adds to each series, in addition to vLLM's own.
+# Environment that carries a secret, and what to use instead: values of `env` are readable in the Deployment and in the plan.
+SECRETS = {
+    "VLLM_API_KEY": "name your Secret in api_key_secret, or leave it out to have a key made",
+    "HF_TOKEN": "remove it, the server reads no hub; for gated weights set model_weights_hf_token_secret",
+    "HUGGING_FACE_HUB_TOKEN": "remove it, the server reads no hub; for gated weights set model_weights_hf_token_secret",
+    "AWS_SECRET_ACCESS_KEY": "remove it, the pods get a role by EKS Pod Identity (model_weights_identity)",
+    "AWS_SESSION_TOKEN": "remove it, the pods get a role by EKS Pod Identity (model_weights_identity)",
+}
 SCRAPE_LABELS = ("namespace", "pod", "container", "job", "instance", "node", "service", "endpoint", "cluster")
 
 
@@ -118,6 +127,11 @@ def check_extra_args(name: str, extra_args: list[str]) -> Rows:
                 )
             )
     return rows
+
+
+def check_env(name: str, env: Mapping[str, Any]) -> Rows:
+    """Refuse secrets in plain text. The value is not repeated."""
+    return [problem("env_secret", name, f"a secret in env ({key})", "no secret outside of a Secret", fix) for key, fix in SECRETS.items() if key in env]
 
 
 def check_query(name: str, query: str) -> Rows:

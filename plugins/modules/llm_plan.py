@@ -139,7 +139,7 @@ options:
         elements: str
         default: []
       env:
-        description: Further environment of the server. Secrets belong into O(models[].api_key_secret), not here.
+        description: Further environment of the server. Variables that carry a secret (C(VLLM_API_KEY), C(HF_TOKEN), AWS keys) are refused.
         type: dict
         default: {}
       gpu_names:

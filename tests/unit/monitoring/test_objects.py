@@ -16,6 +16,7 @@ def problems(found: dict | None = None, **variables) -> list[dict]:
     """Rows of the check for what object_info found."""
     variables["__gpu_monitoring_prometheus"] = found or {"api_found": True, "resources": []}
     variables.setdefault("__gpu_monitoring_monitors", {"api_found": False})
+    variables.setdefault("__gpu_monitoring_namespaces", {"results": []})
     return template("lookup('ansible.builtin.template', 'problems.yaml.j2') | from_yaml", **variables)
 
 
@@ -90,6 +91,19 @@ def test_a_release_that_no_prometheus_selects_is_refused():
     assert 'podMonitorSelector [{"matchLabels": {"release": "prom"}}]' in rows[0]["found"]
     unset = problems({"api_found": True, "resources": [{"spec": {}}]})
     assert [row["check"] for row in unset] == ["release_label", "release_label"], "a Prometheus without a selector takes nothing"
+
+
+def test_namespaces_of_others_are_looked_for_and_a_missing_one_is_refused():
+    foreign = "__gpu_monitoring_foreign_namespaces"
+    assert template(foreign) == []
+    assert template(foreign, gpu_monitoring_dashboard_namespace="grafana") == ["grafana"]
+    assert template(foreign, gpu_monitoring_dashboard_namespace="grafana", gpu_monitoring_dashboards="no") == []
+    assert template(foreign, gpu_monitoring_create_namespace=False) == ["llm-serving"]
+    looked = [{"__gpu_monitoring_namespace": name, "resources": found} for name, found in (("there", [{"kind": "Namespace"}]), ("grafana", []))]
+    missing = {"__gpu_monitoring_namespaces": {"results": looked}}
+    (row,) = problems(**missing)
+    assert (row["check"], row["subject"], row["found"]) == ("namespace", "gpu_monitoring_dashboard_namespace", "no namespace grafana in the cluster")
+    assert problems(**missing, gpu_monitoring_crds_planned=True, ansible_check_mode=True) == [], "the run that installs the stack makes it"
 
 
 def test_missing_crds_are_refused_unless_this_run_installs_them():

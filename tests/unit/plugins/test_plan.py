@@ -155,6 +155,9 @@ def test_a_leaving_model_needs_only_its_name():
         ("drain", {"drain_seconds": 0}, "drain_seconds = 0", "longest answer"),
         ("query_label", {"autoscaling": {"query": 'sum(vllm:num_requests_waiting{model="llama"})'}}, "by label model", "use model_name"),
         ("schedule", {"autoscaling": {"schedules": [{"start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "replicas": 9}]}}, "9 replicas", "raise replicas.max"),
+        ("env_secret", {"env": {"VLLM_API_KEY": "sk-1", "VLLM_USE_V1": "1"}}, "VLLM_API_KEY", "name your Secret in api_key_secret"),
+        ("env_secret", {"env": {"HF_TOKEN": "sk-1"}}, "HF_TOKEN", "model_weights_hf_token_secret"),
+        ("env_secret", {"env": {"AWS_SESSION_TOKEN": "sk-1"}}, "AWS_SESSION_TOKEN", "EKS Pod Identity"),
         ("image_floor", {"image": "vllm/vllm-openai:v0.6.0"}, "v0.6.0", "v0.33.0"),
         ("source", {"source": "/models/llama"}, "/models/llama", "correct the source"),
         ("weights_mode", {"source": "hf://a/b", "weights": {"mode": "stream"}}, "hf://a/b", "copy the weights to S3"),
@@ -166,6 +169,7 @@ def test_what_cannot_work_is_refused_with_a_fix(check, change, found, fix):
     row = refused(check, {**STREAMED, **change})
     assert found in row["found"]
     assert fix in row["fix"]
+    assert "sk-1" not in str(row)
 
 
 def test_duplicate_names_are_refused():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the documentation of the eks_* modules shares."""
+"""What the documentation of the eks_* actions shares."""
 
 from __future__ import annotations
 
@@ -22,12 +22,4 @@ attributes:
   idempotent:
     description: A second run with the same options makes no mutating call and reports no change.
     support: full
-  platform:
-    description: Where the module runs. It only talks to the AWS API.
-    support: full
-    platforms: posix
-  action_group:
-    description: Use C(group/llmops.eks.aws) in C(module_defaults) to set region and credentials for this module and those of amazon.aws.
-    support: full
-    membership: [llmops.eks.aws]
 """

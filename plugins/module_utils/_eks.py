@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the eks_* modules share: API calls with retries, errors that name the cause, tags, and the result's shape. Private to this collection."""
+"""What the eks_* actions share: API calls with retries, errors that name the cause, tags, and the result's shape. Controller side only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says that boto3 is missing
+with contextlib.suppress(ImportError):  # the login says that boto3 is missing
     from botocore import xform_name
     from botocore.exceptions import ClientError, ParamValidationError
 
@@ -18,7 +18,6 @@ from ansible.module_utils.common.dict_transformations import camel_dict_to_snake
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code, normalize_boto3_result
 from ansible_collections.amazon.aws.plugins.module_utils.errors import AWSErrorHandler
 from ansible_collections.amazon.aws.plugins.module_utils.exceptions import AnsibleAWSError
-from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import compare_aws_tags
 
@@ -35,6 +34,14 @@ TRIES, PAUSE = 7, 5
 
 class AnsibleEksError(AnsibleAWSError):
     """What a user must know: a failed call, or a resource that went into a failed state."""
+
+
+class Refused(Exception):
+    """Options that were refused before any write; `rows` are the problems."""
+
+    def __init__(self, message: str, rows: list[dict[str, str]]) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 class EksErrorHandler(AWSErrorHandler):
@@ -134,22 +141,21 @@ def hint(exception: BaseException | None) -> str:
             "--access-config authenticationMode=API_AND_CONFIG_MAP (there is no way back)"
         )
     if isinstance(exception, ParamValidationError) and "Unknown parameter" in str(exception):
-        return "found a botocore that does not know this option yet; needed a newer one; fix: upgrade boto3 and botocore where the module runs"
+        return "found a botocore that does not know this option yet; needed a newer one; fix: upgrade boto3 and botocore where Ansible runs"
     return ""
 
 
-def fail(module: AnsibleAWSModule, error: AnsibleAWSError) -> NoReturn:
-    text = hint(error.exception)
-    if text:
-        error.message = f"{error.message}: {text}"
-    module.fail_json_aws_error(error)
+def text(error: AnsibleAWSError) -> str:
+    """What failed, what to do about it where that is known, and botocore's own words."""
+    parts = [error.message, hint(error.exception), str(error.exception or "")]
+    return ": ".join(part for part in parts if part)
 
 
-def refuse(module: AnsibleAWSModule, rows: Iterable[Mapping[str, str]], subject: str) -> None:
-    """End the module when there are errors: one line a problem, nothing written."""
+def refuse(rows: Iterable[Mapping[str, str]], subject: str) -> None:
+    """Raise Refused when there are errors: one line a problem, nothing written."""
     bad = errors(rows)
     if bad:
-        module.fail_json(msg=message(bad, f"{subject}: refused before any change, {len(bad)} problem{'s' if len(bad) > 1 else ''}"), problems=bad)
+        raise Refused(message(bad, f"{subject}: refused before any change, {len(bad)} problem{'s' if len(bad) > 1 else ''}"), bad)
 
 
 def tag_problems(tags: Mapping[str, Any] | None) -> list[dict[str, str]]:
@@ -195,12 +201,11 @@ def snake(resource: Mapping[str, Any]) -> dict[str, Any]:
     return camel_dict_to_snake_dict(normalize_boto3_result(dict(resource)), ignore_list=USER_KEYS)
 
 
-def report(module: AnsibleAWSModule, key: str, plan: Plan, resource: Mapping[str, Any] | None, **more: Any) -> NoReturn:
-    """End the module: `resource` is the final or predicted state, None when absent."""
-    module.exit_json(
-        changed=bool(plan.calls),
-        actions=[c.operation for c in plan.calls],
-        diff={"before": snake(plan.before), "after": snake(plan.after)},
-        **{key: snake(resource or {})},
-        **more,
-    )
+def result(key: str, plan: Plan, resource: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The action's result: `resource` is the final or predicted state, None when absent."""
+    return {
+        "changed": bool(plan.calls),
+        "actions": [c.operation for c in plan.calls],
+        "diff": {"before": snake(plan.before), "after": snake(plan.after)},
+        key: snake(resource or {}),
+    }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""eks_nodegroup: write one call after the other and wait, ending early with EKS' own reason. Private to this collection."""
+"""eks_nodegroup: write one call after the other and wait, ending early with EKS' own reason. Controller side only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import Any
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says that boto3 is missing
+with contextlib.suppress(ImportError):  # the login says that boto3 is missing
     from botocore.exceptions import ClientError, WaiterError
 
 from ansible_collections.amazon.aws.plugins.module_utils.waiter import BaseWaiterFactory, custom_waiter_config

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
 
@@ -71,6 +72,9 @@ notes:
   - A role that was just created may be unknown to EKS for some seconds. The module tries again for up to half a minute.
 extends_documentation_fragment:
   - llmops.eks.eks
+  - llmops.eks.attributes
+  - llmops.eks.attributes.controller
+  - llmops.eks.attributes.aws
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.tags
@@ -118,87 +122,3 @@ problems:
   type: list
   elements: dict
 """
-
-from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-
-from ..module_utils import _eks
-from ..module_utils._eks_access_entry import TYPES, associated, check, managed, plan_absent, plan_present, shown, wanted
-
-# EKS' words for a principal that it does not know (yet)
-UNKNOWN = "invalid principal"
-
-
-def read(client, params):
-    """(entry in the API's shape or None, {policy ARN: scope})."""
-    ident = {"clusterName": params["cluster_name"], "principalArn": params["principal_arn"]}
-    try:
-        answer = _eks.find(client, "DescribeAccessEntry", **ident)
-    except _eks.AnsibleEksError as error:
-        if params["state"] == "present" or not _eks.without_access_entries(error.exception):
-            raise
-        answer = None
-    if answer is None:
-        return None, {}
-    return answer["accessEntry"], associated(_eks.find_all(client, "ListAssociatedAccessPolicies", "associatedAccessPolicies", **ident))
-
-
-def run(module, client):
-    params = module.params
-    subject = f"access entry of {params['principal_arn']}"
-    absent = params["state"] == "absent"
-    if not absent:
-        _eks.refuse(module, check(params), subject)
-    live, policies = read(client, params)
-    if absent:
-        plan = plan_absent(live, policies)
-    else:
-        plan = plan_present(live, policies, wanted(params), params["purge_policies"], params["purge_tags"])
-        if live is None:
-            _eks.require_cluster(client, params["cluster_name"])
-    _eks.refuse(module, plan.problems, subject)
-    if plan.calls and not module.check_mode:
-        for step in plan.calls:
-            _eks.write(client, step, UNKNOWN)
-        live, policies = read(client, params)
-        plan.after = managed(live, policies)
-    plan.before, plan.after = shown(plan.before), shown(plan.after)
-    _eks.report(module, "access_entry", plan, None if absent else {**(live or {}), **plan.after})
-
-
-def main():
-    module = AnsibleAWSModule(
-        argument_spec={
-            "cluster_name": {"type": "str", "required": True},
-            "principal_arn": {"type": "str", "required": True},
-            "type": {"type": "str", "choices": list(TYPES)},
-            "kubernetes_groups": {"type": "list", "elements": "str"},
-            "username": {"type": "str"},
-            "policies": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "policy_arn": {"type": "str", "required": True},
-                    "scope": {
-                        "type": "dict",
-                        "options": {
-                            "type": {"type": "str", "choices": ["cluster", "namespace"], "default": "cluster"},
-                            "namespaces": {"type": "list", "elements": "str"},
-                        },
-                    },
-                },
-            },
-            "purge_policies": {"type": "bool", "default": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "tags": {"type": "dict", "aliases": ["resource_tags"]},
-            "purge_tags": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        run(module, module.client("eks"))
-    except _eks.AnsibleEksError as error:
-        _eks.fail(module, error)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the action plugin of the same name."""
 
 from __future__ import annotations
 
@@ -49,6 +50,9 @@ notes:
   - A role that was just created may be unknown to EKS for some seconds. The module tries again for up to half a minute.
 extends_documentation_fragment:
   - llmops.eks.eks
+  - llmops.eks.attributes
+  - llmops.eks.attributes.controller
+  - llmops.eks.attributes.aws
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.tags
@@ -104,70 +108,3 @@ problems:
   type: list
   elements: dict
 """
-
-from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-
-from ..module_utils import _eks
-from ..module_utils._eks_pod_identity import check, managed, plan_absent, plan_present, wanted
-
-# EKS' words for a role that it does not know (yet): "Role provided in the request does not exist."
-UNKNOWN = "role provided in the request does not exist"
-
-
-def read(client, params):
-    """The association in the API's shape, or None."""
-    cluster = params["cluster_name"]
-    rows = _eks.find_all(
-        client, "ListPodIdentityAssociations", "associations", clusterName=cluster, namespace=params["namespace"], serviceAccount=params["service_account"]
-    )
-    for row in rows:
-        answer = _eks.find(client, "DescribePodIdentityAssociation", clusterName=cluster, associationId=row["associationId"])
-        if answer:
-            return answer["association"]
-    return None
-
-
-def run(module, client):
-    params = module.params
-    subject = f"pod identity of {params['namespace']}/{params['service_account']}"
-    absent = params["state"] == "absent"
-    _eks.refuse(module, check(params), subject)
-    live = read(client, params)
-    if absent:
-        plan = plan_absent(live, params["role_arn"])
-    else:
-        if live is None:
-            _eks.require_cluster(client, params["cluster_name"])
-        plan = plan_present(live, wanted(params), params["purge_tags"])
-    _eks.refuse(module, plan.problems, subject)
-    if plan.calls and not module.check_mode:
-        for step in plan.calls:
-            _eks.write(client, step, UNKNOWN)
-        live = read(client, params)
-        plan.after = managed(live)
-    _eks.report(module, "association", plan, {**(live or {}), **plan.after} if plan.after else None)
-
-
-def main():
-    module = AnsibleAWSModule(
-        argument_spec={
-            "cluster_name": {"type": "str", "required": True},
-            "namespace": {"type": "str", "required": True},
-            "service_account": {"type": "str", "required": True},
-            "role_arn": {"type": "str"},
-            "target_role_arn": {"type": "str"},
-            "disable_session_tags": {"type": "bool"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "tags": {"type": "dict", "aliases": ["resource_tags"]},
-            "purge_tags": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        run(module, module.client("eks"))
-    except _eks.AnsibleEksError as error:
-        _eks.fail(module, error)
-
-
-if __name__ == "__main__":
-    main()

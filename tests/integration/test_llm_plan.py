@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 from action_runner import Runner
-from ansible_tasks import ROOT
 from botocore.client import BaseClient
 
 from sandbox.aws.running import RunningAws, running_aws
+from sandbox.settings import ROOT
 
 LLAMA = {"name": "llama-3-1-8b", "source": "s3://llm-weights/llama-3.1-8b/", "max_model_len": 16384, "gpu_names": ["l4", "a10g"]}
 QWEN = {"name": "qwen3-32b", "source": "s3://llm-weights/qwen3-32b/", "weights": {"mode": "volume"}, "tensor_parallel_size": 4, "max_model_len": 16384}

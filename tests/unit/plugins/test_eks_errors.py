@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the eks_* modules say when botocore raises, and what they try again."""
+"""What the eks_* actions say when botocore raises, and what they try again."""
 
 import re
-from types import SimpleNamespace
 
 import boto3
 import pytest
+from ansible_collections.llmops.eks.plugins.action import eks_access_entry, eks_pod_identity_association
 from ansible_collections.llmops.eks.plugins.module_utils import _eks
-from ansible_collections.llmops.eks.plugins.modules import eks_access_entry, eks_pod_identity_association
+from ansible_collections.llmops.eks.plugins.module_utils._aws import Session
 from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 from botocore.stub import Stubber
@@ -52,7 +52,7 @@ def test_other_errors_speak_for_themselves(error):
 
 
 NEW_ROLE = pytest.mark.parametrize(
-    ("module", "operation", "message"),
+    ("action", "operation", "message"),
     [
         (eks_access_entry, "CreateAccessEntry", "The specified principalArn is invalid: invalid principal."),
         (eks_pod_identity_association, "CreatePodIdentityAssociation", "Role provided in the request does not exist."),
@@ -63,32 +63,32 @@ NEW_ROLE = pytest.mark.parametrize(
 
 @pytest.fixture
 def write(stub, monkeypatch):
-    """write(module, operation, messages of refusals ...): a module's own call, refused with these before it succeeds."""
+    """write(action, operation, messages of refusals ...): an action's own call, refused with these before it succeeds."""
     monkeypatch.setattr(_eks, "PAUSE", 0)
 
-    def call(module, operation, *messages):
+    def call(action, operation, *messages):
         params, name = PARAMS[operation], xform_name(operation)
         for message in messages:
             stub.add_client_error(name, "InvalidParameterException", message)
         if len(messages) < _eks.TRIES:
             stub.add_response(name, {}, params)
-        _eks.write(stub.client, _eks.Call(operation, params), module.UNKNOWN)
+        _eks.write(stub.client, _eks.Call(operation, params), action.UNKNOWN)
 
     return call
 
 
 @NEW_ROLE
-def test_a_new_role_is_tried_again(stub, write, module, operation, message):
+def test_a_new_role_is_tried_again(stub, write, action, operation, message):
     sent = []
     stub.client.meta.events.register("before-parameter-build.eks", lambda model, **_rest: sent.append(model.name))
-    write(module, operation, message, message)
+    write(action, operation, message, message)
     assert sent == [operation] * 3
 
 
 @NEW_ROLE
-def test_a_role_that_stays_unknown_is_an_error(write, module, operation, message):
+def test_a_role_that_stays_unknown_is_an_error(write, action, operation, message):
     with pytest.raises(_eks.AnsibleEksError, match=re.escape(message)):
-        write(module, operation, *[message] * _eks.TRIES)
+        write(action, operation, *[message] * _eks.TRIES)
 
 
 def test_other_refusals_are_not_tried_again(stub):
@@ -108,10 +108,9 @@ def test_a_pod_identity_waits_for_its_new_role(stub, monkeypatch):
     stub.add_response("create_pod_identity_association", {"association": association})
     stub.add_response("list_pod_identity_associations", {"associations": [{"associationId": "a-1"}]}, listed)
     stub.add_response("describe_pod_identity_association", {"association": association}, {"clusterName": "demo", "associationId": "a-1"})
-    ended = {}
-    module = SimpleNamespace(params=dict.fromkeys(("target_role_arn", "disable_session_tags", "tags")) | params, check_mode=False, exit_json=ended.update)
-    eks_pod_identity_association.run(module, stub.client)
-    assert ended["actions"] == ["CreatePodIdentityAssociation"]
+    session = Session("us-east-1", lambda service: {"eks": stub.client}[service])
+    given = dict.fromkeys(("target_role_arn", "disable_session_tags", "tags")) | params
+    assert eks_pod_identity_association.run(session, given, check_mode=False)["actions"] == ["CreatePodIdentityAssociation"]
 
 
 def test_labels_and_tags_keep_their_case():

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The eks_* modules as Ansible tasks against the AWS double: check, create, unchanged, one change, absent, absent; and every way to fail."""
+"""The eks_* actions as Ansible tasks against the AWS double: check, create, unchanged, one change, absent, absent; and every way to fail."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from ansible_tasks import control, run, task
+from action_runner import Runner
 
 from sandbox.aws.running import RunningAws, running_aws
 
@@ -23,6 +24,34 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAws]:
         for name, data in (("gpu", {"InstanceType": "g6.2xlarge"}), ("other", {})):
             ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)
         yield double
+
+
+@pytest.fixture
+def run(aws: RunningAws, monkeypatch) -> Callable[..., list[dict[str, Any]]]:
+    """run(step ...): results of the steps made by task(), each with `operations`: the writes that the double saw of it, refused ones with their status."""
+    for name, value in aws.env.items():
+        monkeypatch.setenv(name, value)
+    runner = Runner(None, None)
+
+    def one(action: str, check: bool, arguments: dict[str, Any]) -> dict[str, Any]:
+        before = len(aws.control.calls(1000))
+        result = runner(action, check, **arguments)
+        calls = aws.control.calls(1000)[before:]
+        return {**result, "operations": [call["operation"] if call["status"] < 400 else f"{call['operation']} {call['status']}" for call in calls]}
+
+    def steps(*wanted: tuple) -> list[dict[str, Any]]:
+        return [one(*step[1:]) if step[0] == "task" else aws.control.ask(*step[1:]) for step in wanted]
+
+    return lambda *wanted: [result for step, result in zip(wanted, steps(*wanted), strict=True) if step[0] == "task"]
+
+
+def task(action: str, check: bool = False, **arguments: Any) -> tuple:
+    return "task", action, check, arguments
+
+
+def control(command: str, **body: Any) -> tuple:
+    """Between tasks: steer the double."""
+    return "control", command, body
 
 
 @pytest.fixture
@@ -51,12 +80,10 @@ def summary(results):
     return [(r["changed"], r["operations"]) for r in results]
 
 
-def test_nodegroup_life(aws, group, tmp_path):
+def test_nodegroup_life(aws, group, run):
     newer = {"scaling": {"min_size": 2, "max_size": 3, "desired_size": 3}}
     backwards = {"subnets": [s["SubnetId"] for s in aws.client("ec2").describe_subnets()["Subnets"]][::-1], "instance_types": ["g6.4xlarge", "g6.2xlarge"]}
     results = run(
-        aws,
-        tmp_path,
         group(check=True),
         group(),
         group(),
@@ -106,20 +133,18 @@ def test_nodegroup_life(aws, group, tmp_path):
     assert repaired["nodegroup"]["update_config"] == {"max_unavailable": 1, "update_strategy": "MINIMAL"}
 
 
-def test_nodegroup_versions(aws, group, tmp_path):
+def test_nodegroup_versions(aws, group, run):
     """Version, AMI release and template version each go out alone; $Latest is looked up; a change waits for the one before it."""
     ec2 = aws.client("ec2")
     shape = {"disk_size": None, "instance_types": None, "version": "1.35"}
     old = {**shape, "launch_template": {"name": "gpu", "version": "$Latest"}}
-    results = run(aws, tmp_path, group(check=True, **{**old, "launch_template": {"name": "of-this-run", "version": "$Latest"}}), group(**old), group(**old))
+    results = run(group(check=True, **{**old, "launch_template": {"name": "of-this-run", "version": "$Latest"}}), group(**old), group(**old))
     assert summary(results) == [(True, []), (True, ["CreateNodegroup"]), (False, [])]
     assert results[1]["nodegroup"]["launch_template"]["version"] == "1"
     release = results[1]["nodegroup"]["release_version"]
     ec2.create_launch_template_version(LaunchTemplateName="gpu", LaunchTemplateData={"InstanceType": "g6.2xlarge", "EbsOptimized": True})
     newer = {**old, "version": "1.36"}
     results = run(
-        aws,
-        tmp_path,
         group(**old),
         group(**old),
         control("settle", seconds=1),
@@ -138,11 +163,9 @@ def test_nodegroup_versions(aws, group, tmp_path):
     assert results[4]["operations"] == results[5]["operations"] == []
 
 
-def test_nodegroup_refusals(aws, group, tmp_path):
+def test_nodegroup_refusals(aws, group, run):
     """Bad and impossible options are refused with every problem, before any write."""
     results = run(
-        aws,
-        tmp_path,
         group(ami_type="AL2_x86_64_GPU", scaling={"min_size": 4, "max_size": 3}),
         group(launch_template={"name": "gpu"}, disk_size=100),
         group(node_role=None, subnets=None),
@@ -164,14 +187,12 @@ def test_nodegroup_refusals(aws, group, tmp_path):
     assert "another name" in results[6]["msg"]
 
 
-def test_nodegroup_failures(aws, group, tmp_path):
+def test_nodegroup_failures(aws, group, run):
     """Waiting ends with EKS' own reason: while creating, degraded, and for an update."""
-    name = group()["llmops.eks.eks_nodegroup"]["name"]
+    name = group()[3]["name"]
     text = "Could not launch On-Demand Instances. InsufficientInstanceCapacity."
     issue = {"code": "AsgInstanceLaunchFailures", "message": text, "resourceIds": ["asg-1", "asg-2"]}
     results = run(
-        aws,
-        tmp_path,
         control("fail", nodegroup=name, nodegroup_status="CREATE_FAILED", issues=[issue]),
         group(),
         group(),
@@ -197,12 +218,10 @@ def test_nodegroup_failures(aws, group, tmp_path):
     assert "Ec2SubnetNotFound" in unwaited["warnings"][0]
 
 
-def test_nodegroup_others_changes(aws, group, tmp_path):
+def test_nodegroup_others_changes(aws, group, run):
     """ResourceInUseException is waited for, until the time is over; permissions are named; a late group is said to be late."""
     busy = control("fail", operation="eks:UpdateNodegroupConfig", code="ResourceInUseException", message="Nodegroup has an update in progress", times=1)
     results = run(
-        aws,
-        tmp_path,
         group(wait=False),
         control("settle", seconds=60),
         group(wait_timeout=3, labels={"a": "b"}, wait=False),
@@ -236,7 +255,7 @@ def test_nodegroup_others_changes(aws, group, tmp_path):
     assert back["nodegroup"]["status"] == "ACTIVE"
 
 
-def test_access_entry_life(aws, tmp_path):
+def test_access_entry_life(aws, run):
     def entry(check=False, **changes):
         full = {
             "cluster_name": aws.cluster,
@@ -249,8 +268,6 @@ def test_access_entry_life(aws, tmp_path):
 
     admin = {"policies": [{"policy_arn": "AmazonEKSClusterAdminPolicy"}]}
     results = run(
-        aws,
-        tmp_path,
         entry(check=True),
         entry(),
         entry(kubernetes_groups=["a", "b"]),
@@ -302,7 +319,7 @@ def test_access_entry_life(aws, tmp_path):
     assert (results[15]["changed"], results[15]["operations"]) == (False, [])
 
 
-def test_pod_identity_life(aws, tmp_path):
+def test_pod_identity_life(aws, run):
     def association(check=False, **changes):
         full = {
             "cluster_name": aws.cluster,
@@ -315,8 +332,6 @@ def test_pod_identity_life(aws, tmp_path):
 
     other = {"role_arn": "arn:aws:iam::123456789012:role/other", "disable_session_tags": True}
     results = run(
-        aws,
-        tmp_path,
         association(check=True),
         association(),
         association(),

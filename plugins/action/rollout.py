@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.llmops.eks.plugins.module_utils import _kube, _rollout
@@ -19,6 +19,7 @@ RESOURCE = {
     "name": {"type": "str", "required": True},
     "namespace": {"type": "str"},
     "condition": {"type": "raw"},
+    "condition_grace": {"type": "int"},
     "fields": {
         "type": "list",
         "elements": "dict",
@@ -47,6 +48,7 @@ class Waited:
     """One resource: its last verdict, the seconds until it was ready or given up, and since when its pods cannot be placed.
 
     `since`: what was said of its pods until then is old: the start, or the first look after older pods of it were gone (`leaving`: are not yet).
+    `refusal`: the condition that is False since `refused_since`.
     """
 
     resource: dict[str, Any]
@@ -55,6 +57,8 @@ class Waited:
     unplaced_since: float | None = None
     since: str = field(default_factory=now)
     leaving: bool = False
+    refusal: str = ""
+    refused_since: float = 0.0
 
     @property
     def label(self) -> str:
@@ -113,6 +117,12 @@ def look(cluster: _kube.Cluster, waited: Waited, gone: float, unschedulable_grac
     condition = resource.get("condition") or []
     conditions = condition if isinstance(condition, list) else [condition]
     waited.verdict = verdict = _rollout.judge(obj, resource["kind"], conditions, resource.get("fields") or [])
+    if verdict.refusal != waited.refusal:
+        waited.refusal, waited.refused_since = verdict.refusal, gone
+    grace = resource.get("condition_grace")
+    if verdict.refusal and grace is not None and gone - waited.refused_since >= grace:
+        waited.verdict = replace(verdict, state="failed")
+        return
     if obj is None or verdict.state == "ready" or (resource["kind"] not in _rollout.WORKLOADS and resource["kind"] != "PersistentVolumeClaim"):
         return
     if verdict.state == "failed" and resource["kind"] == "Job":

@@ -69,4 +69,3 @@ def read(cluster: Cluster, node_pools: bool = True) -> Objects:
     claims = listed("resource.k8s.io/v1", "resourceclaims") if slices else None
     device_classes = listed("resource.k8s.io/v1", "deviceclasses") if slices else None
     return Objects(nodes, pods, pools, classes, tuple(unread), slices or (), claims or (), device_classes or ())
-

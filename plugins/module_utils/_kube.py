@@ -214,8 +214,9 @@ def connect(params: Mapping[str, Any]) -> Cluster:
     try:
         configuration = k8s_client._create_configuration(auth)
     except (kubernetes.config.ConfigException, OSError) as error:
+        where = f" in {params['kubeconfig']}" if isinstance(params.get("kubeconfig"), str) else ""
         raise KubeError(
-            f"Kubernetes login: found none ({error}); needed a kubeconfig, or host with api_key or certificate; "
+            f"Kubernetes login: found none{where} ({error}); needed a kubeconfig, or host with api_key or certificate; "
             "fix: set kubeconfig or K8S_AUTH_KUBECONFIG, or host and api_key"
         ) from error
     client = kubernetes.client.ApiClient(configuration)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ._kube import ANY, ApiError, Cluster
-from ._rollout_causes import Cause, cause, when
+from ._rollout_causes import Cause, cause, claim_cause, refused_cause, when
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job", "Pod")
@@ -18,11 +18,15 @@ OBSERVED = ("Deployment", "DaemonSet", "StatefulSet")
 
 @dataclass(frozen=True)
 class Verdict:
-    """`state` is ready, waiting or failed; `message` says what is seen; `fix` what to do about it."""
+    """`state` is ready, waiting or failed; `message` says what is seen; `fix` what to do about it.
+
+    `refusal`: type and reason of a condition that is plainly False, where True was asked for. Some controllers mean "at work" by it, others "never".
+    """
 
     state: str
     message: str = ""
     fix: str = ""
+    refusal: str = ""
 
 
 READY = Verdict("ready")
@@ -67,7 +71,8 @@ def _condition(obj: Object, wanted: Mapping[str, Any]) -> Verdict:
         # The conditions beside it often say more than Ready itself.
         others = [f"{t} is {c['status']}: {c.get('message') or c.get('reason')}" for t, c in _conditions(obj).items() if t != kind and c["status"] == "False"]
         need = f" (needed {status}{' for ' + ' or '.join(reasons) if reasons else ''})"
-        return Verdict("waiting", "; ".join([f"condition {kind} is {seen['status']}: {told}{need}", *others]), "correct what the message names")
+        refusal = f"{kind} {seen.get('reason', '')}" if (seen["status"], status) == ("False", "True") else ""
+        return Verdict("waiting", "; ".join([f"condition {kind} is {seen['status']}: {told}{need}", *others]), "correct what the message names", refusal)
     return READY
 
 
@@ -141,28 +146,43 @@ def _claim(obj: Object) -> Verdict:
 
 
 def explain(cluster: Cluster, obj: Object, kind: str, since: str = "") -> tuple[Cause | None, bool]:
-    """(What the pods or, for a claim, the events of a resource that is not ready say, the gravest cause; whether older pods are on their way out.)
+    """(What the pods or the events of a resource that is not ready say, the gravest cause; whether older pods are on their way out.)
 
     A pod that finds no place while another one still leaves may only wait for its GPUs: that is neither final nor unschedulable. `since` as for cause().
     """
     namespace = obj["metadata"].get("namespace", "")
     if kind == "PersistentVolumeClaim":
-        events = _events(cluster, namespace, obj["metadata"]["name"])
-        last = next((e for e in reversed(events) if e.get("reason") in ("ProvisioningFailed", "FailedBinding")), None)
-        return (Cause(last["message"], "correct the StorageClass or its driver") if last else None), False
+        return claim_cause(obj, _events(cluster, namespace, obj["metadata"]["name"])), False
     found, pods = [], _pods(cluster, obj, kind, namespace)
+    if kind not in ("Deployment", "Pod"):  # a Deployment's own status says it
+        found += [refused for refused in [refused_cause(_events(cluster, namespace, obj["metadata"]["name"]), since)] if refused]
     leaving = [pod for pod in pods if kind != "Pod" and pod["metadata"].get("deletionTimestamp")]
     for pod in _newest(cluster, obj, namespace, pods) if kind == "Deployment" else pods:
         if pod in leaving or _pod(pod).state == "ready":
             continue
         name = pod["metadata"]["name"]
         seen = cause(pod, _events(cluster, namespace, name), lambda container, name=name: _log(cluster, namespace, name, container), since)
+        if seen and seen.unschedulable and "persistentvolumeclaim" in seen.found.lower():
+            seen = _claim_of(cluster, namespace, pod) or seen
         if seen and seen.unschedulable and leaving:
             left = ", ".join(p["metadata"]["name"] for p in leaving)
             seen = replace(seen, found=f"{seen.found} (while {left} on its way out)", final=False, unschedulable=False, never=False)
         if seen:
             found.append(seen)
     return max(found, key=lambda c: (c.final, c.never, c.unschedulable), default=None), bool(leaving)
+
+
+def _claim_of(cluster: Cluster, namespace: str, pod: Object) -> Cause | None:
+    """What is wrong with the first claim of a pod that is not bound."""
+    for volume in pod["spec"].get("volumes", []):
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        claim = cluster.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}") if name else None
+        if name and claim is None:
+            return Cause(f"pod {pod['metadata']['name']} wants claim {name}, which does not exist", "create the claim", False, True)
+        if claim and claim.get("status", {}).get("phase") != "Bound":
+            seen = claim_cause(claim, _events(cluster, namespace, name))
+            return seen and replace(seen, found=f"pod {pod['metadata']['name']} cannot be placed: claim {name}: {seen.found}")
+    return None
 
 
 def last_words(cluster: Cluster, obj: Object) -> str:

@@ -22,7 +22,8 @@ OFFERING = re.compile(r"offering", re.IGNORECASE)
 class Cause:
     """`final` causes end the wait; others are shown when the time is over. `found` is a clause, `fix` what to do.
 
-    `unschedulable`: the pod has no place, and nobody is at work on a node for it. `never`: nor can anybody be, but that was said before the wait.
+    `unschedulable`: the pod has no place (or no volume, or may not be created), and nobody is at work on it. `never`: nor can anybody be, but that was
+    said before the wait or is tried again.
     """
 
     found: str
@@ -57,6 +58,23 @@ def cause(pod: Object, events: Iterable[Object], log: Callable[[str], str], sinc
     if status.get("phase") == "Running":
         return Cause(f"pod {name} runs but is not ready", "read its log; if it is still loading, raise startup_seconds")
     return None
+
+
+def claim_cause(claim: Object, events: Iterable[Object]) -> Cause | None:
+    """Why a claim is not bound, from its events."""
+    last = next((e for e in sorted(events, key=when, reverse=True) if e.get("reason") in ("ProvisioningFailed", "FailedBinding")), None)
+    if last is None:
+        return None
+    storage_class = claim.get("spec", {}).get("storageClassName") or "the default one"
+    return Cause(last["message"], f"correct the StorageClass ({storage_class}) or its driver", False, True)
+
+
+def refused_cause(events: Iterable[Object], since: str = "") -> Cause | None:
+    """Why a Job, StatefulSet or DaemonSet may not create pods (quota, admission), from its events. It tries again, so this is not final at once."""
+    last = next((e for e in sorted(events, key=when, reverse=True) if e.get("reason") == "FailedCreate"), None)
+    if last is None or when(last) <= since[:19]:
+        return None
+    return Cause(f"pods cannot be created: {last['message']}", "raise the quota or correct what the admission refuses", False, True, True)
 
 
 def _unscheduled(name: str, condition: Object, events: list[Object], since: str) -> Cause:

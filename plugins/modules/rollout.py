@@ -58,6 +58,11 @@ options:
           - A mapping C({type, status, reason}), or a list of such, that must hold instead of the kind's own rule. The default status is V(True); C(reason)
             may be a list.
         type: raw
+      condition_grace:
+        description:
+          - Seconds that the condition may be V(False), with the same reason, before waiting is of no use.
+          - Without it V(False) is waited out, because many controllers say so while they are at work.
+        type: int
       fields:
         description: Fields that must have a value, besides O(resources[].condition). With any of both the kind's own rule does not count.
         type: list
@@ -79,7 +84,9 @@ options:
     type: int
     default: 600
   unschedulable_grace:
-    description: Seconds that a pod may be without a place while no autoscaler makes a node for it.
+    description:
+      - Seconds that a pod may be without a place while no autoscaler makes a node for it, or a claim without a volume after its provisioner has failed.
+      - What looks final but is tried again, such as a quota that refuses a Job's pods, is waited for at most half a minute.
     type: int
     default: 120
 """

@@ -8,9 +8,11 @@ fork.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.llmops.eks.plugins.module_utils import _kube
 from ansible_collections.llmops.eks.plugins.module_utils._problems import errors, message
@@ -43,9 +45,23 @@ class Action(ActionBase):
                 why, fields = self.NOT_IN_CHECK_MODE
                 return {**result, "changed": False, "skipped": True, "msg": f"not in check mode: {why}", **fields}
             try:
+                if isinstance(params.get("kubeconfig"), str):
+                    params["kubeconfig"] = os.pathsep.join(self._local(path) for path in params["kubeconfig"].split(os.pathsep))
                 return {**result, **self.act(params, task_vars or {})}
             except self.EXPECTED as error:
                 return {**result, "failed": True, "msg": str(error)}
+
+    def _local(self, path: str) -> str:
+        """A file as kubernetes.core's plugins find it: beside the play or role, or in `files/` there, decrypted if it is vaulted."""
+        try:
+            return self._loader.get_real_file(self._find_needle("files", path), decrypt=True)
+        except AnsibleError as error:
+            if "decrypt" in str(error).lower() or "vault" in str(error).lower():
+                raise _kube.KubeError(
+                    f"kubeconfig {path}: found a vaulted file that cannot be decrypted ({error}); needed the vault's password; "
+                    "fix: run with --vault-password-file or --ask-vault-pass"
+                ) from error
+            return path  # the login says that it is missing
 
 
 def judged(rows: list[Any], headline: str, **result: Any) -> dict[str, Any]:

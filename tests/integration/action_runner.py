@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ class Runner:
 
     def __init__(self, kubeconfig: Path | None, audit_log: Path | None) -> None:
         self.kubeconfig, self.audit_log = kubeconfig, audit_log
+        self.loader: Callable[[], DataLoader] = DataLoader
         self.mark = 0
         if AnsibleCollectionConfig.collection_finder is None:
             init_plugin_loader()
 
     def __call__(self, action: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
         self.mark = self.audit_log.stat().st_size if self.audit_log else 0
-        loader = DataLoader()
+        loader = self.loader()
         login = {"kubeconfig": str(self.kubeconfig)} if self.kubeconfig else {}
         task = Task.load({f"llmops.eks.{action}": {**login, **arguments}, "check_mode": check}, loader=loader)
         context = PlayContext()

@@ -236,6 +236,94 @@ def test_a_pod_waits_for_the_gpus_of_pods_that_leave(states):
     assert states(cluster, 402, 431, 432, waited=waited) == ["waiting", "waiting", "failed"]
 
 
+class Other:
+    """One object of any kind, pods of it, and the events and claims of a namespace by name."""
+
+    def __init__(self, obj, pods=(), claims=(), **events):
+        self.obj, self.pods, self.claims, self.events = obj, list(pods), {claim["metadata"]["name"]: claim for claim in claims}, events
+
+    def find(self, api_version, kind, fresh=False):
+        return _kube.Kind(api_version, kind, kind.lower() + "s", True)
+
+    def get(self, path):
+        return self.claims.get(path.rpartition("/")[2]) if "persistentvolumeclaims" in path and self.obj["kind"] != "PersistentVolumeClaim" else self.obj
+
+    def items(self, path, query):
+        if path.endswith("/events"):
+            return self.events.get(query["fieldSelector"].partition("=")[2].replace("-", "_"), [])
+        return self.pods
+
+
+def waited(kind, name, **options):
+    return rollout.Waited({"api_version": "x/v1", "kind": kind, "name": name, "namespace": "ns", **options}, since=SINCE)
+
+
+def nodeclass(status="False", reason="SubnetsNotFound"):
+    return {"kind": "EC2NodeClass", **custom(status, reason)}
+
+
+def test_a_condition_that_stays_false_ends_the_wait_only_with_a_grace(states):
+    for grace, last in ((60, "failed"), (None, "waiting")):
+        wait = waited("EC2NodeClass", "c", condition={"type": "Ready"}, condition_grace=grace)
+        assert states(Other(nodeclass()), 5, 64, 65, waited=wait) == ["waiting", "waiting", last]
+        assert "condition Ready is False: SubnetsNotFound: said so" in wait.verdict.message
+
+
+def test_the_grace_begins_anew_with_another_reason_and_is_not_for_unknown(states):
+    wait = waited("EC2NodeClass", "c", condition={"type": "Ready"}, condition_grace=60)
+    assert states(Other(nodeclass()), 0, waited=wait) == ["waiting"]
+    assert states(Other(nodeclass(reason="AMIsNotFound")), 50, 109, waited=wait) == ["waiting", "waiting"]
+    assert states(Other(nodeclass("Unknown")), 110, 300, waited=wait) == ["waiting", "waiting"]
+    assert states(Other(nodeclass()), 301, 361, waited=wait) == ["waiting", "failed"]
+
+
+@pytest.mark.parametrize("kind", ["Job", "StatefulSet", "DaemonSet"])
+def test_pods_that_a_quota_refuses_are_told_and_end_the_wait_early(states, kind):
+    status = {"desiredNumberScheduled": 1, "observedGeneration": 1}
+    obj = {"kind": kind, "metadata": {"name": "j", "namespace": "ns", "generation": 1}, "spec": {"selector": {"matchLabels": {"a": "b"}}}, "status": status}
+    wait = waited(kind, "j")
+    refused = Other(obj, j=[event("FailedCreate", "pods is forbidden: exceeded quota: gpus", "job-controller")])
+    assert states(refused, 2, 31, 32, waited=wait) == ["waiting", "waiting", "failed"]
+    assert "pods cannot be created: pods is forbidden: exceeded quota: gpus" in wait.verdict.message
+    assert wait.verdict.fix.startswith("raise the quota")
+    old = Other(obj, j=[event("FailedCreate", "exceeded quota", "job-controller", BEFORE)])
+    assert states(old, 2, 300, waited=waited(kind, "j")) == ["waiting", "waiting"]
+
+
+def claim(phase="Pending"):
+    return {"kind": "PersistentVolumeClaim", "metadata": {"name": "w", "namespace": "ns"}, "spec": {"storageClassName": "efs"}, "status": {"phase": phase}}
+
+
+PROVISIONING = event("ProvisioningFailed", 'storageclass "efs" not found', "persistentvolume-controller")
+
+
+def test_a_claim_whose_provisioner_fails_ends_the_wait_after_the_grace(states):
+    wait = waited("PersistentVolumeClaim", "w")
+    assert states(Other(claim(), w=[PROVISIONING]), 0, 119, 120, waited=wait) == ["waiting", "waiting", "failed"]
+    assert wait.verdict.message == 'phase Pending; storageclass "efs" not found'
+    assert wait.verdict.fix == "correct the StorageClass (efs) or its driver"
+    assert states(Other(claim()), 0, 500, waited=waited("PersistentVolumeClaim", "w")) == ["waiting", "waiting"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "says", "fix"),
+    [
+        ([claim()], 'pod p cannot be placed: claim w: storageclass "efs" not found', "correct the StorageClass (efs) or its driver"),
+        ([], "pod p wants claim w, which does not exist", "create the claim"),
+        ([claim("Bound")], "0/1 nodes: pod has unbound immediate PersistentVolumeClaims", "add a node with free GPUs"),
+    ],
+)
+def test_a_pod_without_a_volume_says_what_is_wrong_with_its_claim(states, claims, says, fix):
+    obj = {"kind": "StatefulSet", "metadata": {"name": "s", "namespace": "ns"}, "spec": {"selector": {"matchLabels": {"a": "b"}}}}
+    lacking = pod(scheduled="False", message="0/1 nodes: pod has unbound immediate PersistentVolumeClaims.")
+    lacking["spec"]["volumes"] = [{"name": "shm", "emptyDir": {}}, {"name": "weights", "persistentVolumeClaim": {"claimName": "w"}}]
+    obj["status"] = {"observedGeneration": 0}
+    wait = waited("StatefulSet", "s")
+    assert states(Other(obj, [lacking], claims, w=[PROVISIONING]), 0, 119, 120, waited=wait) == ["waiting", "waiting", "failed"]
+    assert says in wait.verdict.message
+    assert wait.verdict.fix.startswith(fix)
+
+
 class Action(rollout.ActionModule):
     def __init__(self):
         pass

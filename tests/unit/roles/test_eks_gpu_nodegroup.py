@@ -24,11 +24,24 @@ def template(render, groups):
     """template({...}) -> data of the launch template of one group."""
 
     def call(item):
-        known = {"eks_gpu_nodegroup_cluster_name": "prod", "__eks_gpu_nodegroup_kept": groups({"name": "gpu-a", **item})}
-        (stack,) = render("eks_gpu_nodegroup", "stack.json.j2", **known)
-        return stack["Resources"]["LaunchTemplategpua"]["Properties"]["LaunchTemplateData"]
+        return resources(render, groups({"name": "gpu-a", **item}))["LaunchTemplategpua"]["LaunchTemplateData"]
 
     return call
+
+
+def resources(render, kept, partition="aws"):
+    """Properties of the stack's resources, by name."""
+    account = {"arn": f"arn:{partition}:sts::1:assumed-role/x/y", "account": "1"}
+    known = {"eks_gpu_nodegroup_cluster_name": "prod", "__eks_gpu_nodegroup_kept": kept, "__eks_gpu_nodegroup_account": account}
+    (stack,) = render("eks_gpu_nodegroup", "stack.json.j2", **known)
+    return {name: resource["Properties"] for name, resource in stack["Resources"].items()}
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+def test_the_nodes_role_has_the_policies_of_its_partition(render, groups, partition):
+    policies = resources(render, groups({"name": "gpu-a"}), partition)["NodeRole"]["ManagedPolicyArns"]
+    assert f"arn:{partition}:iam::aws:policy/AmazonEKSWorkerNodePolicy" in policies
+    assert {arn.split("/")[0] for arn in policies} == {f"arn:{partition}:iam::aws:policy"}
 
 
 @pytest.fixture

@@ -82,16 +82,38 @@ def test_a_copied_model_waits_for_its_marker_and_reads_only(servers):
     assert {"name": "models", "persistentVolumeClaim": {"claimName": "qwen-weights", "readOnly": True}} in spec["volumes"]
 
 
-def test_only_named_namespaces_get_in(servers):
-    rule = by_kind(servers(STREAMED, vllm_client_namespaces=["chat"]), "NetworkPolicy", "llama")["spec"]["ingress"]
-    assert len(rule) == 1
-    assert rule[0]["from"][0]["namespaceSelector"]["matchExpressions"][0]["values"] == ["llm-serving", "chat", "monitoring"]
+@pytest.fixture
+def let_in(servers):
+    """let_in(model, variable=value) -> [(namespaces, pod labels or None)] of the sources that the NetworkPolicy lets in; None when there is no rule."""
+
+    def call(model, **variables):
+        rules = by_kind(servers(model, **variables), "NetworkPolicy", "llama")["spec"]["ingress"]
+        if not rules:
+            return None
+        (rule,) = rules
+        assert rule["ports"] == [{"port": "http", "protocol": "TCP"}]
+        return [
+            (s["namespaceSelector"]["matchExpressions"][0]["values"], s["podSelector"]["matchLabels"] if "podSelector" in s else None) for s in rule["from"]
+        ]
+
+    return call
 
 
-def test_the_interceptor_gets_in_where_requests_come_through_it(servers):
+SCRAPER = (["monitoring"], {"app.kubernetes.io/name": "prometheus"})
+
+
+def test_only_named_namespaces_and_the_scraper_get_in(let_in):
+    assert let_in(STREAMED) == [(["llm-serving"], None), SCRAPER]
+    assert let_in(STREAMED, vllm_client_namespaces=["chat"]) == [(["chat"], None), SCRAPER]
+    assert let_in(STREAMED, vllm_client_namespaces=[]) == [SCRAPER]
+    assert let_in(STREAMED, vllm_scraper_namespaces=["o11y"], vllm_scraper_pod_labels={}) == [(["llm-serving"], None), (["o11y"], {})]
+    assert let_in(STREAMED, vllm_scraper_namespaces=[]) == [(["llm-serving"], None)]
+    assert let_in(STREAMED, vllm_client_namespaces=[], vllm_scraper_namespaces=[]) is None
+
+
+def test_the_interceptor_gets_in_where_requests_come_through_it(let_in):
     zero = {**STREAMED, "replicas": {"min": 0, "max": 2}, "autoscaling": {"mode": "http_zero"}}
-    rule = by_kind(servers(zero, vllm_interceptor_namespace="kedify"), "NetworkPolicy", "llama")["spec"]["ingress"][0]
-    assert rule["from"][0]["namespaceSelector"]["matchExpressions"][0]["values"] == ["llm-serving", "monitoring", "kedify"]
+    assert let_in(zero, vllm_interceptor_namespace="kedify") == [(["llm-serving", "kedify"], None), SCRAPER]
 
 
 def test_the_region_has_the_names_that_both_kinds_of_sdk_read(servers):

@@ -11,7 +11,6 @@ Every tool has a namespace of its own; the objects are ConfigMaps and Services w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -27,11 +26,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sandbox import build  # noqa: E402
+from sandbox import build, writes  # noqa: E402
 from sandbox.cluster import ControlPlane  # noqa: E402
 
 BIN = Path(sys.executable).parent
-WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
 @dataclass
@@ -78,8 +76,8 @@ def tools(folder: Path, count: int) -> list[Tool]:
 
 
 def written(log: Path) -> int:
-    events = (json.loads(line) for line in log.read_text().splitlines())
-    return sum(e["verb"] in WRITES and "dryRun" not in e.get("requestURI", "") and e.get("responseStatus", {}).get("code", 500) < 400 for e in events)
+    with log.open() as lines:
+        return writes.of_kubernetes(lines).total()
 
 
 def measure(tool: Tool, env: dict[str, str], log: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "integration")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import conftest  # noqa: E402, F401  makes llmops.eks importable
 from gpu_objects import GPU, gfd, model, node, node_class, node_pool, pod  # noqa: E402
@@ -40,8 +40,6 @@ def fleet() -> tuple[list[dict], list[dict]]:
 
 
 def write(cluster: Any, nodes: list[dict], pods: list[dict]) -> None:
-    while not cluster.get("/api/v1/namespaces/default/serviceaccounts/default"):
-        time.sleep(0.2)
     for item in nodes:
         cluster.request("POST", "/api/v1/nodes", body=item)
     for item in pods:

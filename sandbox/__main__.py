@@ -75,6 +75,9 @@ def _status(_: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row.name:14}{row.pid:>8}{row.rss_mib:>7}  {row.health}{'' if row.health == 'ok' else f' (log: {row.log})'}")
     print(f"{'all':14}{'':8}{sum(r.rss_mib for r in rows):>7}")
+    for row in rows:
+        if row.tail:
+            print(f"{row.name}: last lines of its log:\n{row.tail}")
     return 0 if all(row.health == "ok" for row in rows) else 1
 
 

@@ -11,6 +11,7 @@ needs neither Go nor a container engine. The cache is ``$LLMOPS_EKS_CACHE`` or `
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +20,8 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +31,7 @@ VERSIONS = json.loads((HERE / "versions.json").read_text())
 GO_FLAGS = ["-trimpath", "-gcflags=all=-N -l -dwarf=false"]
 # Targets are found through Kubernetes only; without the clouds' libraries Prometheus is a third of the work.
 PROMETHEUS_TAGS = "remove_all_sd,enable_kubernetes_sd"
+NEEDED_GB = 13  # the caches of Go while it builds, and what stays of it
 PROGRESS_SECONDS = 20.0  # the largest program takes some minutes: so often a line says what it is at
 
 
@@ -117,6 +120,33 @@ class Builder:
         """Return the folder with bin/ and share/, building it first if it is not complete. Raises BuildError."""
         if self.complete():
             return self.home
+        with self._only_one():
+            return self.home if self.complete() else self._build()
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Two builds at once would share the folders of Go, which the first to end removes."""
+        cache_root().mkdir(parents=True, exist_ok=True)
+        with (cache_root() / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.say(f"Waiting for another build in {cache_root()}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _check_space(self) -> None:
+        """An earlier build that was broken off has already taken a part of what is needed. Raises BuildError."""
+        taken = sum(path.lstat().st_size for path in self.go_root.rglob("*")) if self.go_root.exists() else 0
+        free, needed = shutil.disk_usage(cache_root()).free, NEEDED_GB * 10**9 - taken
+        if free < needed:
+            raise BuildError(
+                f"{cache_root()}: found {free / 1e9:.1f} GB free; needed: {needed / 1e9:.1f} GB while it builds, most of it given back at the end; "
+                "make room, or set LLMOPS_EKS_CACHE to a folder on a larger disk"
+            )
+
+    def _build(self) -> Path:
+        self._check_space()
         (self.home / "bin").mkdir(parents=True, exist_ok=True)
         missing = [p for p in programs() if not (self.home / "bin" / p.name).exists()]
         self.say(f"Building the sandbox once into {self.home} (12 to 25 minutes on 2 cores, {len(missing)} programs, log: {self.log})")
@@ -189,7 +219,7 @@ class Builder:
         return Path(json.loads(out)["Dir"])
 
     def _share(self) -> None:
-        """Copy the CRDs, charts and KWOK stages that the modules carry, so that the module cache can go."""
+        """Copy the CRDs and charts that the modules carry, so that the module cache can go."""
         karpenter = self._module("github.com/aws/karpenter-provider-aws", VERSIONS["karpenter"]["version"])
         keda = self._module(VERSIONS["keda"]["module"], VERSIONS["keda"]["version"])
         kwok = self._module("sigs.k8s.io/kwok", VERSIONS["kwok"]["version"])
@@ -199,8 +229,6 @@ class Builder:
             "crds/karpenter": karpenter / "pkg" / "apis" / "crds",
             "crds/keda": keda / "config" / "crd" / "bases",
             "crds/kwok": kwok / "kustomize" / "crd" / "bases",
-            "keda-schema": keda / "schema" / "generated",
-            "kwok-stages": kwok / "kustomize" / "stage",
         }
         for name, source in copies.items():
             target = self.home / "share" / name

@@ -23,6 +23,7 @@ from . import lifecycle
 from .settings import ROOT, Settings, state_directory
 from .standins.control import Control
 
+RESULT = "demo.json"  # in the sandbox's folder, and gone with the sandbox
 SCALED, NAMESPACE = "llama-3-1-8b", "llm-serving"
 LOAD = 100  # requests in flight: several times what one replica is to carry, so with a spare one this wants all four
 GPU_NODES = "karpenter.sh/nodepool"
@@ -43,6 +44,7 @@ class Demo:
         self.began = time.monotonic()
 
     def run(self) -> None:
+        self.needs_an_empty_cluster()
         title("1. site.yml on an empty cluster")
         self.site()
         title("2. The models answer")
@@ -53,6 +55,13 @@ class Demo:
         self.load_up_and_down()
         self.summary()
 
+    def needs_an_empty_cluster(self) -> None:
+        """The first run is to install all. Raises DemoError when an earlier one has."""
+        there = [d["metadata"]["name"] for d in self.kubectl("get", "deployments", "-n", NAMESPACE)["items"]]
+        if there:
+            found = f"found a cluster that serves {', '.join(sorted(there))} already"
+            raise DemoError(f"{found}; needed: an empty one, whose first run the demo times; run: make sandbox-down, then make demo")
+
     def site(self) -> None:
         """Run site.yml, show what changes as it happens, and note what it took."""
         writes, started = self.writes(), time.monotonic()
@@ -60,14 +69,19 @@ class Demo:
         process = subprocess.Popen(argv, cwd=ROOT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         task, recap, output = "", {}, []
         assert process.stdout is not None
-        for line in lines(process.stdout, QUIET_SECONDS, lambda: say(f"{time.monotonic() - started:5.0f} s  ... {self.progress()}")):
-            output.append(line)
-            if match := re.match(r"TASK \[(?:llmops\.eks\.)?(.+?)\] \*", line):
-                task = match[1]
-                if " : " in task and re.search(r" : (Wait|Ask|Install|Apply|Keep)", task):
-                    say(f"{time.monotonic() - started:5.0f} s  {task}")
-            elif match := re.match(r"localhost +: .*?changed=(\d+).*?failed=(\d+)", line):
-                recap = {"changed": int(match[1]), "failed": int(match[2])}
+        try:
+            for line in lines(process.stdout, QUIET_SECONDS, lambda: say(f"{time.monotonic() - started:5.0f} s  ... {self.progress()}")):
+                output.append(line)
+                if match := re.match(r"TASK \[(?:llmops\.eks\.)?(.+?)\] \*", line):
+                    task = match[1]
+                    if " : " in task and re.search(r" : (Wait|Ask|Install|Apply|Keep)", task):
+                        say(f"{time.monotonic() - started:5.0f} s  {task}")
+                elif match := re.match(r"localhost +: .*?changed=(\d+).*?failed=(\d+)", line):
+                    recap = {"changed": int(match[1]), "failed": int(match[2])}
+        except BaseException:  # it would go on writing into the cluster
+            process.terminate()
+            process.wait()
+            raise
         if process.wait() or not recap:
             raise DemoError(f"site.yml failed at {task}:\n{''.join(output[-40:])}")
         seconds = round(time.monotonic() - started, 1)
@@ -135,7 +149,7 @@ class Demo:
         say(f"first run    {first['changed']} changes, {first['api_writes']} writes, {first['seconds']:.0f} s")
         say(f"second run   {second['changed']} changes, {second['api_writes']} writes, {second['seconds']:.0f} s")
         say(f"under load   {peak} replicas, {max(r['nodes'] for r in scaling)} GPU nodes; back to {scaling[-1]['replicas']} on {scaling[-1]['nodes']}")
-        path = self.settings.directory / "demo.json"
+        path = self.settings.directory / RESULT
         path.write_text(json.dumps(self.result, indent=1) + "\n")
         say(f"all of it    {time.monotonic() - self.began:.0f} s; details in {path}; the sandbox is still up (make sandbox-down ends it)")
         if second["changed"] or second["api_writes"]:
@@ -188,12 +202,22 @@ def say(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
+def empty_sandbox(directory: Path) -> Settings:
+    """A sandbox that is up. One that an earlier demo has filled is started anew; what somebody else put into one stays, and the demo refuses it."""
+    settings = lifecycle.up(directory, say)
+    if not (directory / RESULT).exists():
+        return settings
+    say("an earlier demo has run here: the sandbox starts anew, empty")
+    lifecycle.down(directory, say)
+    return lifecycle.up(directory, say)
+
+
 def main() -> int:
     directory: Path = state_directory()
     try:
         print("The sandbox (a local cluster; the first time it is built, 12 to 25 minutes)", flush=True)
-        Demo(lifecycle.up(directory, say)).run()
-    except (DemoError, RuntimeError) as error:
+        Demo(empty_sandbox(directory)).run()
+    except RuntimeError as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
     return 0

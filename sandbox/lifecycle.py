@@ -30,13 +30,14 @@ class SandboxError(RuntimeError):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of `status`. `health` is "ok", "not answering" or "ended"."""
+    """One line of `status`. `health` is "ok", "not answering" or "ended"; `tail` are the last lines of the log, where it is not "ok"."""
 
     name: str
     pid: int
     rss_mib: int
     health: str
     log: Path
+    tail: str = ""
 
 
 def up(directory: Path, say: Callable[[str], None]) -> Settings:
@@ -49,13 +50,16 @@ def up(directory: Path, say: Callable[[str], None]) -> Settings:
         if present and any(p.running() for p in present.processes):
             ended = [p for p in present.processes if not p.running()]
             if ended or not present.complete:
-                found = ", ".join(f"{p.name} has ended (log: {p.log})" for p in ended) or "an `up` that did not come to its end"
-                raise SandboxError(f"sandbox in {directory}: found {found}; needed: all parts running; run `python -m sandbox down`, then `up`")
+                found = ", ".join(f"{p.name} has ended" for p in ended) or "an `up` that did not come to its end"
+                tails = "".join(f"\nLast lines of {p.log}:\n{p.log_tail()}" for p in ended)
+                raise SandboxError(f"sandbox in {directory}: found {found}; needed: all parts running; run `python -m sandbox down`, then `up`{tails}")
             say(f"The sandbox is up already ({directory})")
             _restore_kinds(present, say)
             return present.settings
         home = build.Builder(say).build()
-        _clean(directory, keep=("lock",))
+        if present:
+            stop(present.processes)  # children of a part that crashed may live
+        _clean(directory, keep=(state.LOCK,))
         started = time.monotonic()
         settings = Settings(directory, home, ports.choose(DEFAULT_PORTS))
         for name, port in settings.ports.items():
@@ -84,8 +88,8 @@ def down(directory: Path, say: Callable[[str], None]) -> None:
             return
         running = [p for p in current.processes if p.running()]
         # All at once: the data is thrown away, so nobody needs to end in order.
-        stop(running, grace=3)
-        _clean(directory, keep=("lock", "log"))
+        stop(current.processes, grace=3)
+        _clean(directory, keep=(state.LOCK, "log"))
         say(f"The sandbox is down: {len(running)} processes ended, logs in {directory / 'log'}")
 
 
@@ -103,7 +107,7 @@ def status(directory: Path) -> list[Row]:
             health = "ok" if plane.answers("/readyz") else "not answering"
         else:
             health = "ok" if _answers(current.health[process.name]) else "not answering"
-        rows.append(Row(process.name, process.pid, process.rss_mib(), health, process.log))
+        rows.append(Row(process.name, process.pid, process.rss_mib(), health, process.log, "" if health == "ok" else process.log_tail()))
     return rows
 
 
@@ -237,7 +241,7 @@ def _link_programs(settings: Settings) -> None:
     for name in ("helm", "promtool"):
         (programs / name).symlink_to(settings.program(name))
     (programs / "kubectl").symlink_to(settings.program("kubeall"))
-    for folder in (settings.home / "share" / "charts", HERE / "charts", HERE / "standins" / "charts"):
+    for folder in (settings.home / "share" / "charts", HERE / "charts"):
         for chart in folder.glob("*/Chart.yaml"):
             (charts / chart.parent.name).symlink_to(chart.parent)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import ports
+from .aws import command as aws_command
 from .settings import CLUSTER, KARPENTER_KEY, REGION, ROOT, STANDINS_KEY, Settings
 
 
@@ -24,10 +25,7 @@ class Part:
 
 def aws(s: Settings) -> Part:
     """The AWS double; needs nothing."""
-    argv = (
-        sys.executable, "-m", "sandbox.aws", "--port", str(s.ports["aws"]), "--pricing-port", str(s.ports["aws-pricing"]),
-        "--cluster", CLUSTER, "--region", REGION, "--cluster-endpoint", f"https://{ports.HOST}:{s.ports['api']}",
-    )  # fmt: skip
+    argv = aws_command(s.ports["aws"], s.ports["aws-pricing"], CLUSTER, REGION, f"https://{ports.HOST}:{s.ports['api']}")
     return Part("aws", argv, f"{s.url('aws')}/sandbox/calls", _python_env())
 
 
@@ -89,7 +87,7 @@ def keda(s: Settings) -> Part:
 
 
 def keda_adapter(s: Settings) -> Part:
-    """KEDA's metrics adapter, which the API server asks for external metrics; its health is the APIService's (see lifecycle)."""
+    """KEDA's metrics adapter, which the API server asks for external metrics; lifecycle waits for that, its own page only says that it runs."""
     kubeconfig, certificates = _keda_kubeconfig(s), _keda_certificates(s)
     argv = (
         s.program("keda-adapter"),

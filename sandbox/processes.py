@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 GRACE = 8.0  # seconds from SIGTERM to SIGKILL
+# Every process of a part has it in its environment, with the part's log as its value: a descendant is known by it when the part itself has ended.
+MARK = "LLMOPS_SANDBOX_PART"
 
 
 class ProcessError(RuntimeError):
@@ -67,7 +69,7 @@ def spawn(name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | No
     try:
         with log.open("ab") as out:
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, start_new_session=True
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {}), MARK: str(log)}, start_new_session=True
             )
     except OSError as error:
         raise ProcessError(f"{name} cannot be started: {error}") from error
@@ -94,11 +96,12 @@ def wait_until(what: str, check: Callable[[], bool], processes: Sequence[Process
 
 
 def stop(processes: Sequence[Process], grace: float = GRACE) -> list[str]:
-    """SIGTERM to all, SIGKILL after `grace` seconds to those that stay and to what they have started.
+    """SIGTERM to all, SIGKILL after `grace` seconds to those that stay and to what they, or one that had ended before, have started.
 
     Returns the names of those that had to be killed. Processes that are not the ones once started are left alone.
     """
-    processes = [p for p in processes if p.running()]
+    ended = [p for p in processes if not p.running()]
+    processes = [p for p in processes if p not in ended]
     for process in processes:
         _signal(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
@@ -107,6 +110,12 @@ def stop(processes: Sequence[Process], grace: float = GRACE) -> list[str]:
     # Each part was started as the leader of a session, which its descendants share; the number is not given away while one lives.
     for pid in _session_members({p.pid for p in processes}):
         _signal(pid, signal.SIGKILL)
+    # The session of one that has ended may be another program's by now: after a restart of the machine, say.
+    ended = [p for p in ended if not _start_time(p.pid)]
+    logs = {str(p.log) for p in ended}
+    for pid in _session_members({p.pid for p in ended}):
+        if _marked(pid) in logs:
+            _signal(pid, signal.SIGKILL)
     while any(p.running() for p in left):
         time.sleep(0.05)
     return [p.name for p in left]
@@ -121,6 +130,15 @@ def _session_members(leaders: set[int]) -> list[int]:
     """Pids of all processes, the leaders included, in the sessions of `leaders`."""
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [pid for pid in pids if (fields := _stat(pid)) and fields[0] != "Z" and int(fields[3]) in leaders]
+
+
+def _marked(pid: int) -> str:
+    """The log of the part that it belongs to, empty when it is of none."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return next((value for name, _, value in (variable.partition("=") for variable in variables) if name == MARK), "")
 
 
 def reap(pid: int) -> None:

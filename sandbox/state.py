@@ -13,6 +13,8 @@ from pathlib import Path
 from .processes import Process
 from .settings import Settings
 
+LOCK = "lock"
+
 
 class StateError(RuntimeError):
     """The state cannot be used; the message says why and what to do."""
@@ -60,9 +62,16 @@ def load(directory: Path) -> State | None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the sandbox for one changing command. Raises StateError when another one has it."""
+    """Hold the sandbox for one changing command. Raises StateError when another one has it, or when what lies in `directory` is not a sandbox's."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
+    # Both commands remove all that lies there, so a folder of somebody else's must be known before the first file of ours is in it.
+    if (strangers := sorted(path.name for path in directory.iterdir())) and not (directory / LOCK).exists() and not _path(directory).exists():
+        found = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        raise StateError(
+            f"{directory}: found a folder with files that are not a sandbox's ({found}); needed: a new, an empty, or a sandbox's own folder; "
+            "set LLMOPS_SANDBOX_DIR to another one"
+        )
+    with (directory / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -1,32 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the project's checks and end with `N passed, N failed`.
+"""Run the project's checks and end with `N passed, N failed`, and behind it how many tests were skipped, if any.
 
 `gate.py check` runs lint and unit tests; `gate.py all` builds the sandbox first, then runs the scenarios of molecule beside all the rest: each of the two waits
 for its own cluster most of the time. A step counts its own tests where it has any (pytest), else it counts as one. Output of a step that passes is one line; of
-one that fails, everything.
+one that fails, everything. Told to end (SIGTERM, Ctrl-C), it ends its steps as Ctrl-C does, so that they clean up, and takes its sandbox down.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
+END_SECONDS = 60  # for a step that is told to end: the fixtures of a test run take sandboxes down
+Counts = tuple[int, int, int]  # passed, failed, skipped
 
 
 @dataclass
 class Step:
+    """`fresh`: a sandbox that this one leaves in disorder is replaced by a new one, so that the next step does not fail for it."""
+
     name: str
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    fresh: bool = False
 
 
 def tool(name: str, *args: str) -> list[str]:
@@ -66,9 +75,61 @@ def sandbox(*args: str) -> list[str]:
 OWN = {"LLMOPS_SANDBOX_DIR": ""}
 
 
-def scenarios() -> Step:
-    """All scenarios in one run of molecule: `default` creates the sandbox (or sees that it runs) and destroys it at the end."""
-    return Step("molecule", [*sandbox("exec", "--"), *tool("molecule", "-c", "molecule/config.yml", "test", "--all", "--continue-on-failure")])
+def scenarios() -> list[Step]:
+    """One run of molecule each, because a run ends with the first scenario that fails. `default`, the last, takes the sandbox down, and with it
+    molecule's own note that one has been created."""
+    names = sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+    last = "default"
+    return [
+        Step(f"molecule {name}", [*sandbox("exec", "--"), *molecule(name, "always" if name == last else "never")], fresh=name != last)
+        for name in sorted(names, key=lambda name: name == last)
+    ]
+
+
+def molecule(scenario: str, destroy: str) -> list[str]:
+    return tool("molecule", "-c", "molecule/config.yml", "test", "--scenario-name", scenario, f"--destroy={destroy}")
+
+
+class Children:
+    """The processes that run now, each in a group of its own, to be ended together."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._ending = False
+
+    def run(self, argv: list[str], env: Mapping[str, str] | None = None, output: int | None = None) -> tuple[int, str]:
+        """(exit code, what it printed if `output` is PIPE)."""
+        with self._lock:
+            if self._ending:
+                return 1, ""
+            process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=output, stderr=output and subprocess.STDOUT, text=True, process_group=0)
+            self._running.add(process)
+        try:
+            printed = process.communicate()[0]
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(process)
+        return process.returncode, printed or ""
+
+    def end(self) -> None:
+        """End all, and start no other. By SIGINT, because pytest forgets its fixtures at SIGTERM."""
+        with self._lock:
+            self._ending, running = True, list(self._running)
+        for number, seconds in ((signal.SIGINT, END_SECONDS), (signal.SIGKILL, None)):
+            for process in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+            deadline = time.monotonic() + END_SECONDS
+            for process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds and max(0.0, deadline - time.monotonic()))
+
+
+CHILDREN = Children()
 
 
 def say(text: str) -> None:
@@ -77,43 +138,58 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def run(step: Step) -> tuple[int, int]:
-    """Return (passed, failed) of one step and print its outcome."""
+def run(step: Step) -> Counts:
+    """Print the outcome of one step."""
     started = time.monotonic()
     say(f"{step.name} ...")
     # ansible-lint and molecule call ansible by name.
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "MOLECULE_GLOB": "molecule/*/molecule.yml", **step.env}
-    done = subprocess.run(step.argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)\b", done.stdout)} if "pytest" in step.argv else {}
+    code, printed = CHILDREN.run(step.argv, env, subprocess.PIPE)
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)\b", printed)} if "pytest" in step.argv else {}
     passed, failed = counts.get("passed", 0), sum(counts.get(word, 0) for word in ("failed", "error", "errors"))
-    if done.returncode and not failed:
+    skipped = counts.get("skipped", 0)
+    if code and not failed:
         failed = 1
-    if not counts and not done.returncode:
+    if not counts and not code:
         passed = 1
     if failed:
-        say(done.stdout)
-    elif counts.get("skipped"):
-        say("\n".join(line for line in done.stdout.splitlines() if line.startswith("SKIPPED")))
+        say(printed)
+    elif skipped:
+        say("\n".join(line for line in printed.splitlines() if line.startswith("SKIPPED")))
     say(f"{step.name}: {'FAILED' if failed else 'ok'} in {time.monotonic() - started:.0f} s" + (f" ({passed} tests)" if counts else ""))
-    return passed, failed
+    if failed and step.fresh:
+        for command in ("down", "up"):
+            CHILDREN.run(sandbox(command), output=subprocess.PIPE)
+    return passed, failed, skipped
 
 
-def together(steps: list[Step]) -> tuple[int, int]:
-    """Run two steps at a time, in this order; return (passed, failed) of all."""
+def in_turn(steps: list[Step]) -> Counts:
+    return total([run(step) for step in steps])
+
+
+def total(outcomes: list[Counts]) -> Counts:
+    passed, failed, skipped = (sum(column) for column in zip(*outcomes, strict=True))
+    return passed, failed, skipped
+
+
+def together(steps: list[Step | list[Step]]) -> Counts:
+    """Run two at a time, in this order; the steps of a list run one after another."""
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        outcomes = list(pool.map(run, steps))
-    return sum(passed for passed, _failed in outcomes), sum(failed for _passed, failed in outcomes)
+        try:
+            return total(list(pool.map(lambda step: in_turn(step) if isinstance(step, list) else run(step), steps)))
+        except BaseException:
+            CHILDREN.end()  # leaving the pool waits for them
+            raise
 
 
-def everything() -> tuple[int, int]:
+def everything() -> Counts:
     # Outside the tree, which lint reads meanwhile.
     with tempfile.TemporaryDirectory(prefix="llmops-eks-") as directory:
         os.environ["LLMOPS_SANDBOX_DIR"] = directory
-        # Progress of the long first build must be seen, so it does not go through run(). Some unit tests use its promtool.
-        if subprocess.run(sandbox("up"), cwd=ROOT, check=False).returncode:
-            passed, failed = together([WHOLE_LINT, *LINT, UNIT])
-            return passed, failed + 1
         try:
+            # Progress of the long first build must be seen, so it does not go through run(). Some unit tests use its promtool.
+            if CHILDREN.run(sandbox("up"))[0]:
+                return total([together([WHOLE_LINT, *LINT, UNIT]), (0, 1, 0)])
             return together(
                 [scenarios(), WHOLE_LINT, *LINT, UNIT, Step("sandbox", pytest("tests/sandbox"), OWN), Step("integration", pytest("tests/integration"), OWN)]
             )
@@ -121,11 +197,18 @@ def everything() -> tuple[int, int]:
             subprocess.run(sandbox("down"), cwd=ROOT, check=False)
 
 
+def terminated(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # cleaning up must come to its end
+    sys.exit(128 + signal.SIGTERM)
+
+
 def main(which: str) -> int:
     if which not in ("check", "all"):
         sys.exit("usage: gate.py check | all")
-    passed, failed = together([UNIT, PRODUCT_LINT, *LINT]) if which == "check" else everything()
-    print(f"\n{passed} passed, {failed} failed")
+    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would what we start
+    passed, failed, skipped = together([UNIT, PRODUCT_LINT, *LINT]) if which == "check" else everything()
+    print(f"\n{passed} passed, {failed} failed" + (f" ({skipped} skipped)" if skipped else ""))
     return 1 if failed or not passed else 0
 
 

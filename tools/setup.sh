@@ -20,7 +20,7 @@ find_python() {
 }
 
 stamp=.venv/made-from
-wanted=$(cat requirements.txt requirements-dev.txt tools/setup.sh | cksum)
+wanted=$(grep -hv '^ *#' requirements.txt requirements-dev.txt tools/setup.sh | cksum)
 if [ -x .venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 python=$(find_python)
 echo "setup: .venv with $("$python" --version) (about 2 minutes the first time)"

@@ -2,10 +2,11 @@
 """Everything that is in the cluster of KUBECONFIG and in its AWS account, compared with what was there before.
 
     whole.py write FILE     # list it into FILE
-    whole.py since FILE     # print {"added": ["Kind namespace/name", "aws kind name", ...], "gone": [...], "ours": [...]}
+    whole.py since FILE     # print {"added": ["Kind namespace/name", "aws kind name", ...], "gone": [...], "ours": [...], "changed": [...]}
 
 `ours`: what bears our name now and did not then: our label, a field that our field manager holds, a Helm release, our tag at AWS. It holds objects
-that were there before, too. Left out: events and leases, which come and go by themselves.
+that were there before, too. `changed`: objects in which our field manager holds fields and whose generation is another, or, where the kind has none, whose
+resource version is. Left out: events and leases, which come and go by themselves.
 """
 
 from __future__ import annotations
@@ -29,23 +30,28 @@ def kubectl(*arguments: str) -> str:
     return subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=True).stdout
 
 
+def is_managed(metadata: dict[str, Any]) -> bool:
+    return any(entry["manager"] == NAME for entry in metadata.get("managedFields", ()))
+
+
 def is_ours(item: dict[str, Any]) -> bool:
     metadata = item["metadata"]
     return (
         any((metadata.get("labels") or {}).get(label) == NAME for label in LABELS)
-        or any(entry["manager"] == NAME for entry in metadata.get("managedFields", ()))
+        or is_managed(metadata)
         or item.get("type") == "helm.sh/release.v1"
         or "meta.helm.sh/release-name" in (metadata.get("annotations") or {})
     )
 
 
-def objects() -> Iterator[tuple[str, bool]]:
-    """(name, ours) of each object of every kind that can be listed."""
+def objects() -> Iterator[tuple[str, bool, str]]:
+    """(name, ours, version if our field manager holds fields of it, else "") of each object of every kind that can be listed."""
     kinds = [kind for kind in kubectl("api-resources", "--verbs=list", "-o", "name").split() if kind not in RESTLESS and not kind.endswith(".metrics.k8s.io")]
     # Metadata and the type of a Secret; managedFields only come when asked for.
     for item in json.loads(kubectl("get", ",".join(kinds), "--all-namespaces", "--ignore-not-found", "--show-managed-fields", "-o", "json"))["items"]:
         metadata = item["metadata"]
-        yield f"{item['kind']} {metadata.get('namespace', '')}/{metadata['name']}", is_ours(item)
+        version = str(metadata.get("generation") or metadata["resourceVersion"]) if is_managed(metadata) else ""
+        yield f"{item['kind']} {metadata.get('namespace', '')}/{metadata['name']}", is_ours(item), version
 
 
 def resources() -> Iterator[tuple[str, bool]]:
@@ -86,13 +92,15 @@ def resources() -> Iterator[tuple[str, bool]]:
 
 
 def main(command: str, file: Path) -> None:
-    found = dict([*objects(), *resources()])
+    found = {name: [ours, version] for name, ours, version in [*objects(), *((name, ours, "") for name, ours in resources())]}
     if command == "write":
         file.write_text(json.dumps(found))
         return
     before = json.loads(file.read_text())
-    ours = [name for name, bears in found.items() if bears and not before.get(name)]
-    print(json.dumps({"added": sorted(found.keys() - before.keys()), "gone": sorted(before.keys() - found.keys()), "ours": sorted(ours)}))
+    ours = [name for name, (bears, _version) in found.items() if bears and not before.get(name, [False])[0]]
+    changed = [name for name in found.keys() & before.keys() if found[name][1] != before[name][1]]
+    since = {"added": found.keys() - before.keys(), "gone": before.keys() - found.keys(), "ours": ours, "changed": changed}
+    print(json.dumps({key: sorted(names) for key, names in since.items()}))
 
 
 if __name__ == "__main__":

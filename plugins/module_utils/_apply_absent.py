@@ -19,6 +19,7 @@ KUBERNETES_OBJECTS: dict[tuple[str, str], set[str] | None] = {
     ("events.k8s.io", "Event"): None,
     ("", "Endpoints"): None,
     ("discovery.k8s.io", "EndpointSlice"): None,
+    ("coordination.k8s.io", "Lease"): None,  # who leads; a controller that is gone leaves it behind
 }
 TOKEN_OWNER = "kubernetes.io/service-account.name"
 ALL_GROUPS = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"

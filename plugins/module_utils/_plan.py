@@ -20,6 +20,7 @@ from ._problems import errors, problem
 from ._schema import Rows, cast
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?")
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SOURCE = re.compile(r"(?P<scheme>s3|hf|pvc)://(?P<place>[^/@]+)(?P<rest>/[^@]*)?(?:@(?P<revision>[A-Za-z0-9._-]+))?")
 MARKER = ".llmops-weights.json"  # written last by the role model_weights: the copy beside it is complete and verified
 BUSY_SHARE = 0.6  # of the requests that a replica can hold: more replicas are asked for before it is full
@@ -40,6 +41,9 @@ def plan(
     readers, prices = readers or Readers.none(), prices or Prices.table()
     planned: list[dict[str, Any]] = []
     rows: Rows = []
+    if not NAMESPACE.fullmatch(namespace):
+        needed, fix = "a DNS label of at most 63 characters: a-z, 0-9 and - inside", "correct llm_namespace (option namespace)"
+        rows.append(problem("namespace", "namespace", repr(namespace), needed, fix))
     for index, item in enumerate(models):
         subject = str(item.get("name") or f"model {index + 1}") if isinstance(item, Mapping) else f"model {index + 1}"
         merged = dict_merge(copy.deepcopy(dict(defaults)), dict(item)) if isinstance(item, Mapping) else item

@@ -35,15 +35,15 @@ OWN_FLAGS = {
     "--api-key": "api_key_secret, because a key in the arguments can be read by everyone who may list pods",
     "--model-loader-extra-config": "weights.mode",
 }
-# Labels that a scrape adds to each series, in addition to vLLM's own.
 # Environment that carries a secret, and what to use instead: values of `env` are readable in the Deployment and in the plan.
 SECRETS = {
     "VLLM_API_KEY": "name your Secret in api_key_secret, or leave it out to have a key made",
     "HF_TOKEN": "remove it, the server reads no hub; for gated weights set model_weights_hf_token_secret",
     "HUGGING_FACE_HUB_TOKEN": "remove it, the server reads no hub; for gated weights set model_weights_hf_token_secret",
-    "AWS_SECRET_ACCESS_KEY": "remove it, the pods get a role by EKS Pod Identity (model_weights_identity)",
-    "AWS_SESSION_TOKEN": "remove it, the pods get a role by EKS Pod Identity (model_weights_identity)",
+    "AWS_SECRET_ACCESS_KEY": "remove it, the pods get a role by EKS Pod Identity or IRSA (model_weights_identity)",
+    "AWS_SESSION_TOKEN": "remove it, the pods get a role by EKS Pod Identity or IRSA (model_weights_identity)",
 }
+# Labels that a scrape adds to each series, in addition to vLLM's own.
 SCRAPE_LABELS = ("namespace", "pod", "container", "job", "instance", "node", "service", "endpoint", "cluster")
 
 

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--cluster", required=True, help="name of the EKS cluster to seed")
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--cluster-endpoint", default="", help="what DescribeCluster shows as the cluster's endpoint, for identity checks")
-    parser.add_argument("--settle-seconds", type=float, default=1.0, help="how long a node group, add-on or update stays in a transitional state")
+    parser.add_argument("--settle-seconds", type=float, default=1.0, help="how long a node group or update stays in a transitional state")
     args = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     stop = threading.Event()

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
-import zlib
 from typing import Any
 
 from moto.ec2.models import ec2_backends
@@ -15,8 +13,6 @@ from sandbox.aws.api import AwsError, Call, answers, page
 from sandbox.aws.state import ACCOUNT
 
 _KEYS = ("MaxResults", "NextToken")
-# Hours: whole days up to two weeks, then whole weeks up to 26.
-BLOCK_HOURS = [*range(24, 14 * 24 + 1, 24), *range(21 * 24, 182 * 24 + 1, 7 * 24)]
 
 
 def _zones(call: Call) -> dict[str, str]:
@@ -86,36 +82,6 @@ def describe_capacity_reservations(call: Call, params: dict[str, Any]) -> dict[s
 def describe_capacity_blocks(call: Call, params: dict[str, Any]) -> dict[str, Any]:
     items, token = page(_filtered(call.state.blocks, params, "CapacityBlockId"), params, keys=_KEYS)
     return {"CapacityBlocks": items, "NextToken": token}
-
-
-@answers("ec2", "DescribeCapacityBlockOfferings")
-def describe_capacity_block_offerings(call: Call, params: dict[str, Any]) -> dict[str, Any]:
-    """One offering in every zone that has the type, from tomorrow 11:30 UTC, at the on-demand price."""
-    kind, count, hours = params.get("InstanceType"), params.get("InstanceCount", 1), params["CapacityDurationHours"]
-    if hours not in BLOCK_HOURS:
-        raise AwsError("InvalidParameterValue", f"CapacityDurationHours {hours} must be whole days up to 14 days, or whole weeks up to 182 days")
-    if "capacity-block" not in INSTANCE_TYPES.get(kind, {}).get("SupportedUsageClasses", []):
-        raise AwsError("InvalidParameterValue", f"Instance type {kind} is not supported for Capacity Blocks")
-    start = (dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).replace(hour=11, minute=30, second=0, microsecond=0)
-    fee = call.state.prices.get(kind, 0) * count * hours
-    rows = [
-        {
-            "CapacityBlockOfferingId": f"cb-{zlib.crc32(f'{kind}/{o["Location"]}/{count}/{hours}'.encode()):017x}",
-            "InstanceType": kind,
-            "AvailabilityZone": o["Location"],
-            "InstanceCount": count,
-            "StartDate": start,
-            "EndDate": start + dt.timedelta(hours=hours),
-            "CapacityBlockDurationHours": hours,
-            "CapacityBlockDurationMinutes": hours * 60,
-            "UpfrontFee": f"{fee:.2f}",
-            "CurrencyCode": "USD",
-            "Tenancy": "default",
-        }
-        for o in offerings(call, "availability-zone", {"instance-type": [kind]})
-    ]
-    items, token = page(rows, params, keys=_KEYS)
-    return {"CapacityBlockOfferings": items, "NextToken": token}
 
 
 @answers("ec2", "DescribePlacementGroups")

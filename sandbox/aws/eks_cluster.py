@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""EKS: finding moto's cluster, what we keep beside it, versions, and tags of everything but clusters.
+"""EKS: finding moto's cluster, what we keep beside it, and tags of everything but clusters.
 
 What is ours hangs on moto's Cluster object, so it goes when moto's cluster goes.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from moto.eks.models import Cluster, eks_backends
 
-from sandbox.aws.api import PASS_ON, AwsError, Call, answers, load, page
+from sandbox.aws.api import PASS_ON, AwsError, Call, answers, load
 from sandbox.aws.state import ACCOUNT
 
 FACTS = load("eks")
@@ -26,7 +26,6 @@ class Extras:
 
     access_entries: dict[str, Any] = field(default_factory=dict)
     associations: dict[str, Any] = field(default_factory=dict)
-    addons: dict[str, Any] = field(default_factory=dict)
     updates: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,55 +74,16 @@ def arn(call: Call, *path: str) -> str:
     return f"arn:aws:eks:{call.region}:{ACCOUNT}:{'/'.join(path)}"
 
 
-@answers("eks", "DescribeClusterVersions")
-def describe_cluster_versions(call: Call, params: dict[str, Any]) -> dict[str, Any]:
-    today = now()
-    rows = []
-    for v in FACTS["versions"]:
-        dates = {k: dt.datetime.fromisoformat(v[k]).replace(tzinfo=dt.UTC) for k in ("released", "end_of_standard_support", "end_of_extended_support")}
-        if today < dates["end_of_standard_support"]:
-            status = "STANDARD_SUPPORT"
-        elif today < dates["end_of_extended_support"]:
-            status = "EXTENDED_SUPPORT"
-        else:
-            status = "UNSUPPORTED"
-        rows.append(
-            {
-                "clusterVersion": v["version"],
-                "clusterType": "eks",
-                "defaultPlatformVersion": "eks.1",
-                "defaultVersion": v["version"] == FACTS["default_version"],
-                "releaseDate": dates["released"],
-                "endOfStandardSupportDate": dates["end_of_standard_support"],
-                "endOfExtendedSupportDate": dates["end_of_extended_support"],
-                "status": status.lower().replace("_", "-"),
-                "versionStatus": status,
-                "kubernetesPatchVersion": v["patch"],
-            }
-        )
-    wanted = params.get("versionStatus") or (params.get("status") or "").upper().replace("-", "_")
-    rows = [
-        r
-        for r in rows
-        if (not params.get("clusterVersions") or r["clusterVersion"] in params["clusterVersions"])
-        and (not wanted or r["versionStatus"] == wanted)
-        and (not params.get("defaultOnly") or r["defaultVersion"])
-        and (wanted or params.get("includeAll") or r["versionStatus"] != "UNSUPPORTED")
-    ]
-    items, token = page(rows, params)
-    return {"clusterVersions": items, "nextToken": token}
-
-
 def _taggable(call: Call, resource: str) -> dict[str, Any] | None:
     """The API body of the resource with this ARN, or None for a cluster, which moto keeps."""
     if resource.split(":")[-1].startswith("cluster/"):
         return None
     for cluster in eks_backends[ACCOUNT][call.region].clusters.values():
         own = extras(cluster)
-        bodies = [g.body for g in cluster.nodegroups.values()] + [a.body for a in own.addons.values()]
+        bodies = [g.body for g in cluster.nodegroups.values()]
         bodies += [e.body for e in own.access_entries.values()] + list(own.associations.values())
         for body in bodies:
-            if resource in (body.get("nodegroupArn"), body.get("addonArn"), body.get("accessEntryArn"), body.get("associationArn")):
+            if resource in (body.get("nodegroupArn"), body.get("accessEntryArn"), body.get("associationArn")):
                 return body
     raise eks_error("NotFoundException", f"No resource found for resourceArn: {resource}")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from moto.eks.models import Cluster
 
-from sandbox.aws.api import Call, answers, page
+from sandbox.aws.api import Call, answers
 from sandbox.aws.eks_cluster import eks_error, extras, find_cluster, now
 from sandbox.aws.state import NodegroupFault, State
 
@@ -111,9 +111,3 @@ def describe_update(call: Call, params: dict[str, Any]) -> dict[str, Any]:
     if update is None:
         raise eks_error("ResourceNotFoundException", f"No update found for ID: {params['updateId']}", clusterName=params["name"])
     return {"update": update.body}
-
-
-@answers("eks", "ListUpdates")
-def list_updates(call: Call, params: dict[str, Any]) -> dict[str, Any]:
-    items, token = page(list(_updates(call, params)), params)
-    return {"updateIds": items, "nextToken": token}

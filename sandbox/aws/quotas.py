@@ -6,10 +6,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sandbox.aws.api import PASS_ON, AwsError, Call, answers, load, page
+from sandbox.aws.api import PASS_ON, AwsError, Call, answers, load
 from sandbox.aws.state import ACCOUNT, Quota
 
-_KEYS = ("MaxResults", "NextToken")
 _AS_OF = dt.datetime.fromisoformat(load("quotas")["as_of"]).replace(tzinfo=dt.UTC)
 
 
@@ -57,15 +56,6 @@ def get_aws_default_service_quota(call: Call, params: dict[str, Any]) -> Any:
         raise AwsError("NoSuchResourceException", "The sandbox knows default quotas of ec2 only.")
     quota = _find(call, params)
     return {"Quota": _shape(call, quota, quota.default)}
-
-
-@answers("service-quotas", "ListServiceQuotas")
-def list_service_quotas(call: Call, params: dict[str, Any]) -> Any:
-    if params["ServiceCode"] != "ec2":
-        raise AwsError("NoSuchResourceException", "The sandbox lists quotas of ec2 only.")
-    wanted = params.get("QuotaCode")
-    items, token = page([_shape(call, q, q.value) for q in call.state.quotas.values() if q.value is not None and wanted in (None, q.code)], params, keys=_KEYS)
-    return {"Quotas": items, "NextToken": token}
 
 
 @answers("service-quotas", "ListRequestedServiceQuotaChangeHistoryByQuota")

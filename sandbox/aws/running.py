@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import boto3
 
 from sandbox import ports, processes
+from sandbox.aws import command
 from sandbox.aws.control import Control
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -58,23 +58,7 @@ def _client(service: str, url: str, region: str, access_key: str) -> Any:
 def running_aws(folder: Path, cluster: str = "demo", region: str = "us-east-1", settle_seconds: float = 0.3, endpoint: str = "") -> Iterator[RunningAws]:
     """Start the double on free ports with its log in `folder`; ended when the block is left. Raises processes.ProcessError."""
     chosen = ports.choose({"aws": 0, "pricing": 0})
-    argv = [
-        sys.executable,
-        "-m",
-        "sandbox.aws",
-        "--port",
-        str(chosen["aws"]),
-        "--pricing-port",
-        str(chosen["pricing"]),
-        "--cluster",
-        cluster,
-        "--region",
-        region,
-        "--cluster-endpoint",
-        endpoint,
-        "--settle-seconds",
-        str(settle_seconds),
-    ]
+    argv = command(chosen["aws"], chosen["pricing"], cluster, region, endpoint, settle_seconds)
     log = folder / "aws.log"
     process = processes.spawn("aws", argv, log, {"PYTHONPATH": str(ROOT)})
     try:

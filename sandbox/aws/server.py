@@ -64,7 +64,6 @@ class Double:
                 return _send(start_response, status, response["headers"], response["body"])
         environ["wsgi.input"] = io.BytesIO(body)
         dry_run = call.service == "ec2" and request.values.get("DryRun") == "true"
-        environ["wsgi.input"] = io.BytesIO(body)
 
         def recording_start(status_line: str, headers: list, exc_info: Any = None) -> Any:
             with self.lock:

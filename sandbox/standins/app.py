@@ -21,6 +21,8 @@ from .settings import Settings
 from .vllm_pods import VllmAgent
 from .volumes import Volumes
 
+LIST_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Options:
@@ -62,12 +64,13 @@ class StandIns:
         return f"http://127.0.0.1:{self.api.port}"
 
     def start(self) -> None:
-        """Begin to watch and answer; returns when every watch has seen the present state."""
+        """Begin to watch and answer; returns when every watch has seen the present state. Raises RuntimeError when one does not come to see it."""
         self.volumes.create_class()
         for thread in self._threads:
             thread.start()
         for cache in (self.nodes, self.pods, self.claims, self.policies, *self.monitoring.caches):
-            cache.listed.wait(60)
+            if not cache.listed.wait(LIST_SECONDS):
+                raise RuntimeError(f"found no answer to {cache.path} in {LIST_SECONDS:.0f} s; needed: an API server; look at kubeall.log beside this log")
         self.monitoring.write_static()
         self.api.start()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ..processes import MARK
 from . import pod_status
 from .environment import ConfigError, clear, environment_of, mounts_of, translate, volume_folders
 from .kube import LOG, Kube, KubeError, Object, path_of
@@ -27,7 +28,8 @@ from .pod_status import Container
 from .settings import Settings
 from .vllm_pods import is_local
 
-HANDED_ON = ("AWS_", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "HF_ENDPOINT")
+PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+HANDED_ON = (MARK, "AWS_", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", *PROXY, "HF_ENDPOINT")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 STOP_SECONDS = 5.0  # from SIGTERM to SIGKILL
 
@@ -184,7 +186,14 @@ class LocalPod(threading.Thread):
             log.write(f'exec: "{words[0]}": executable file not found in $PATH of this machine', "stderr")
             return 127
         self.child = subprocess.Popen(
-            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            # A group of its own, to be ended as one; in our session, which is how `down` finds it when we cannot end it any more.
+            words,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
         )
         if self.ending.is_set():  # asked to end between the look and the start
             self.end()

@@ -110,6 +110,9 @@ def main() -> int:
     parser.add_argument("--configs", type=Path, help="JSON object: model name -> config.json")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     options = parser.parse_args()
+    if not options.points.exists():
+        print(f"score_throughput: found no {options.points}; needed: a JSON list of measured throughputs; name one with --points", file=sys.stderr)
+        return 2
     configs = dict(_data.load("model_configs")["models"])
     if options.configs:
         configs |= json.loads(options.configs.read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ansible.plugins.loader import action_loader, connection_loader, init_plugin
 from ansible.template import Templar
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 
-WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+from sandbox.writes import MUTATING
 
 
 class Runner:
@@ -46,7 +46,7 @@ class Runner:
         )
         return plugin.run(task_vars={})
 
-    def requests(self, verbs: set[str] = WRITES) -> list[str]:
+    def requests(self, verbs: Collection[str] = MUTATING) -> list[str]:
         """`verb resource namespace/name` of the last call's requests, dry runs marked."""
         assert self.audit_log, "this cluster has no audit log"
         with self.audit_log.open() as log:

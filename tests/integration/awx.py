@@ -2,15 +2,16 @@
 """Run a playbook as AWX does: by ansible-runner from a private data directory, with an inventory that is a program, survey answers as
 extra variables marked unsafe, a bearer token instead of a kubeconfig, and nobody there to answer a prompt.
 
-    python -m sandbox exec -- python tests/integration/awx.py [ARGUMENT ...]
+    python -m sandbox exec -- python tests/integration/awx.py [--playbook PLAYBOOK] [ARGUMENT ...]
 
-runs site.yml so on the cluster and the models of inventories/sandbox, with the arguments for ansible-playbook, and prints
+runs site.yml (or another playbook) so on the cluster and the models of inventories/sandbox, with the arguments for ansible-playbook, and prints
 `{"status", "stats", "artifacts", "output", "writes"}`, writes of the job alone, without those for its login. It differs from AWX: no container, and the
 project is a link to this clone.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
@@ -18,7 +19,8 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,20 @@ class Unsafe(str):
 yaml.SafeDumper.add_representer(Unsafe, lambda dumper, value: dumper.represent_scalar("!unsafe", str(value), style="'"))
 
 
-def credential(env: Mapping[str, str]) -> dict[str, str]:
+@contextmanager
+def credential(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """What AWX sets for a credential of the type "OpenShift or Kubernetes API Bearer Token": a ServiceAccount of ours that may do everything.
 
-    Raises CalledProcessError when kubectl fails.
+    It is gone afterwards. Raises CalledProcessError when kubectl fails.
     """
+    with tempfile.TemporaryDirectory(prefix="awx-ca-") as folder:
+        try:
+            yield _log_in(env, Path(folder) / "ca.crt")
+        finally:
+            _remove_account(env)
+
+
+def _log_in(env: Mapping[str, str], authority: Path) -> dict[str, str]:
 
     def kubectl(*arguments: str, stdin: str | None = None) -> str:
         return subprocess.run(["kubectl", *arguments], env=dict(env), input=stdin, capture_output=True, text=True, check=True).stdout
@@ -57,7 +68,6 @@ def credential(env: Mapping[str, str]) -> dict[str, str]:
     }  # fmt: skip
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [account, binding]}))
     cluster = json.loads(kubectl("config", "view", "--raw", "--flatten", "-o", "json"))["clusters"][0]["cluster"]
-    authority = Path(tempfile.mkstemp(prefix="awx-ca-")[1])
     authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
     return {
         "K8S_AUTH_HOST": cluster["server"],
@@ -67,8 +77,7 @@ def credential(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def remove_account(env: Mapping[str, str]) -> None:
-    """Take away what `credential` made."""
+def _remove_account(env: Mapping[str, str]) -> None:
     for kind in ("clusterrolebinding", "serviceaccount"):
         subprocess.run(["kubectl", "delete", kind, ACCOUNT, "--ignore-not-found", "--namespace=default"], env=dict(env), capture_output=True, check=True)
 
@@ -111,7 +120,6 @@ def run(folder: Path, env: Mapping[str, str], survey: Mapping[str, Any], argumen
 
 
 def main() -> int:
-    login = credential(os.environ)
     # What a survey asks for, as text; the same values as the inventory's.
     survey = {
         "llm_cluster_name": os.environ["LLM_CLUSTER_NAME"], "llm_region": os.environ["AWS_REGION"], "llm_namespace": "llm-serving",
@@ -120,12 +128,14 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     from sandbox import lifecycle, settings
 
-    before = lifecycle.count_writes(settings.state_directory())
-    with tempfile.TemporaryDirectory() as folder:
-        done = run(Path(folder), {**os.environ, **login}, survey, shlex.join(sys.argv[1:]))
-    after = lifecycle.count_writes(settings.state_directory())
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--playbook", default="site.yml")
+    options, arguments = parser.parse_known_args()
+    with credential(os.environ) as login, tempfile.TemporaryDirectory() as folder:
+        before = lifecycle.count_writes(settings.state_directory())
+        done = run(Path(folder), {**os.environ, **login}, survey, shlex.join(arguments), options.playbook)
+        after = lifecycle.count_writes(settings.state_directory())
     print(json.dumps({**done, "writes": {place: after[place] - before[place] for place in ("kubernetes", "aws")}}))
-    remove_account(os.environ)
     return 0
 
 

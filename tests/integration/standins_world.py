@@ -35,9 +35,17 @@ class World:
     kubeconfig: Path
     control: Control
     process: Process
+    spawned: list[Process]
     state: Path
     prometheus: Path
     prometheus_url: str
+
+    def restart(self) -> None:
+        """The stand-ins anew, after a test has ended them."""
+        started = len(self.process.log.read_text())
+        self.process = spawn("standins", self.process.argv, self.process.log, {"PYTHONPATH": str(ROOT)})
+        self.spawned.append(self.process)
+        eventually(lambda: "ready http" in self.process.log.read_text()[started:], 60)
 
     def kubectl(self, *args: str) -> str:
         done = subprocess.run(
@@ -92,68 +100,72 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         kube.request("POST", path_of("v1", "namespaces"), body={"metadata": {"name": "llm"}})
         chosen = ports.choose({"kwok": 0, "control": 0, "prometheus": 0})
         pki = plane.directory / "pki"
-        kwok = spawn(
-            "kwok",
-            [
-                str(home / "bin" / "kwok"),
-                f"--config={ROOT / 'sandbox' / 'config' / 'kwok.yaml'}",
-                f"--kubeconfig={pki / 'kwok.kubeconfig'}",
-                "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-                "--node-lease-duration-seconds=40",
-                "--cidr=10.244.0.0/16",
-                f"--server-address=127.0.0.1:{chosen['kwok']}",
-                "--node-ip=127.0.0.1",
-                f"--node-port={chosen['kwok']}",
-                f"--tls-cert-file={pki / 'tls.crt'}",
-                f"--tls-private-key-file={pki / 'tls.key'}",
-                "--enable-crds=ClusterPortForward,ClusterLogs,ClusterExec",
-            ],
-            base / "kwok.log",
-        )
-        configuration = write_configuration(base / "prometheus", {})
-        prometheus = spawn(
-            "prometheus",
-            [
-                str(home / "bin" / "prometheus"),
-                f"--config.file={configuration}",
-                f"--storage.tsdb.path={base / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{chosen['prometheus']}",
-                "--web.enable-lifecycle",
-                "--log.level=warn",
-            ],
-            base / "prometheus.log",
-        )
-        prometheus_url = f"http://127.0.0.1:{chosen['prometheus']}"
-        standins = spawn(
-            "standins",
-            [
-                sys.executable,
-                "-m",
-                "sandbox.standins",
-                "--kubeconfig",
-                str(plane.kubeconfig_of("standins")),
-                "--control-port",
-                str(chosen["control"]),
-                "--state-dir",
-                str(base / "state"),
-                "--prometheus-dir",
-                str(base / "prometheus"),
-                "--prometheus-url",
-                prometheus_url,
-                "--load-seconds",
-                "0.5",
-            ],
-            base / "standins.log",
-            {"PYTHONPATH": str(ROOT)},
-        )
+        spawned: list[Process] = []
+
+        def start(name: str, argv: list[str], env: dict[str, str] | None = None) -> Process:
+            spawned.append(spawn(name, argv, base / f"{name}.log", env))
+            return spawned[-1]
+
         try:
+            start(
+                "kwok",
+                [
+                    str(home / "bin" / "kwok"),
+                    f"--config={ROOT / 'sandbox' / 'config' / 'kwok.yaml'}",
+                    f"--kubeconfig={pki / 'kwok.kubeconfig'}",
+                    "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+                    "--node-lease-duration-seconds=40",
+                    "--cidr=10.244.0.0/16",
+                    f"--server-address=127.0.0.1:{chosen['kwok']}",
+                    "--node-ip=127.0.0.1",
+                    f"--node-port={chosen['kwok']}",
+                    f"--tls-cert-file={pki / 'tls.crt'}",
+                    f"--tls-private-key-file={pki / 'tls.key'}",
+                    "--enable-crds=ClusterPortForward,ClusterLogs,ClusterExec",
+                ],
+            )
+            configuration = write_configuration(base / "prometheus", {})
+            start(
+                "prometheus",
+                [
+                    str(home / "bin" / "prometheus"),
+                    f"--config.file={configuration}",
+                    f"--storage.tsdb.path={base / 'tsdb'}",
+                    f"--web.listen-address=127.0.0.1:{chosen['prometheus']}",
+                    "--web.enable-lifecycle",
+                    "--log.level=warn",
+                ],
+            )
+            prometheus_url = f"http://127.0.0.1:{chosen['prometheus']}"
+            standins = start(
+                "standins",
+                [
+                    sys.executable,
+                    "-m",
+                    "sandbox.standins",
+                    "--kubeconfig",
+                    str(plane.kubeconfig_of("standins")),
+                    "--control-port",
+                    str(chosen["control"]),
+                    "--state-dir",
+                    str(base / "state"),
+                    "--prometheus-dir",
+                    str(base / "prometheus"),
+                    "--prometheus-url",
+                    prometheus_url,
+                    "--load-seconds",
+                    "0.5",
+                ],
+                {"PYTHONPATH": str(ROOT)},
+            )
             eventually(lambda: "ready http" in standins.log.read_text(), 60)
             control = Control(f"http://127.0.0.1:{chosen['control']}")
-            yield World(plane, kube, plane.kubeconfig, control, standins, base / "state", base / "prometheus", prometheus_url)
+            yield World(plane, kube, plane.kubeconfig, control, standins, spawned, base / "state", base / "prometheus", prometheus_url)
         finally:
-            stop([standins, kwok, prometheus])
+            stop(spawned)
             kube.closing.set()
-            print("standins.log:\n", standins.log.read_text()[-4000:])
+            if (log := base / "standins.log").exists():
+                print("standins.log:\n", log.read_text()[-4000:])
 
 
 def deployment(name: str, args: list[str], replicas: int = 1, **container: Any) -> Object:

@@ -454,6 +454,12 @@ def test_namespace_with_objects_of_others_is_kept(apply):
     assert actions(result) == {"Namespace default": "kept"}
 
 
+def test_a_lease_of_a_controller_that_is_gone_keeps_no_namespace(apply):
+    ns = "led"
+    apply([named("Namespace", ns, None), named("Lease", "operator.example.com", ns, "coordination.k8s.io/v1", spec={"holderIdentity": "pod-1"})])
+    assert actions(apply([named("Namespace", ns, None)], state="absent", wait_deleted=30)) == {"Namespace led": "deleted"}
+
+
 def test_crd_with_objects_of_others_is_kept(apply):
     definition, widget = crd("kept.example.com"), named("Widget", "theirs", "default", "kept.example.com/v1")
     apply([definition, widget])

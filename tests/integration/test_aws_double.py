@@ -106,28 +106,35 @@ def wait(what: str, check, process: processes.Process, timeout: float = 60) -> N
     processes.wait_until(what, check, [process], timeout, interval=0.3)
 
 
-def test_the_node_class_becomes_ready_against_the_double(api):
-    cluster, process = api
-    kinds = cluster.resources.get(api_version="karpenter.k8s.aws/v1", kind="EC2NodeClass")
+@pytest.fixture(scope="module")
+def node_classes(api):
+    """The kind EC2NodeClass, with NODE_CLASS of it in the cluster."""
+    kinds = api[0].resources.get(api_version="karpenter.k8s.aws/v1", kind="EC2NodeClass")
     kinds.create(body=NODE_CLASS)
+    return kinds
+
+
+def test_the_node_class_becomes_ready_against_the_double(api, node_classes):
+    _cluster, process = api
     seen: dict[str, str] = {}
 
     def ready() -> bool:
-        conditions = (kinds.get(name="gpu").to_dict().get("status") or {}).get("conditions", [])
+        conditions = (node_classes.get(name="gpu").to_dict().get("status") or {}).get("conditions", [])
         seen.update({c["type"]: c["status"] for c in conditions})
         return seen.get("Ready") == "True"
 
     wait("EC2NodeClass Ready", ready, process, 90)
     for name in ("AMIsReady", "SubnetsReady", "SecurityGroupsReady", "InstanceProfileReady", "ValidationSucceeded"):
         assert seen[name] == "True", seen
-    status = kinds.get(name="gpu").to_dict()["status"]
+    status = node_classes.get(name="gpu").to_dict()["status"]
     assert {s["zone"] for s in status["subnets"]} == {"us-east-1a", "us-east-1b", "us-east-1c"}
     assert {a["name"] for a in status["amis"]} == {
         f"amazon-eks-node-al2023-{arch}-1.36-v20260714" for arch in ("x86_64-standard", "x86_64-nvidia", "x86_64-neuron", "arm64-standard", "arm64-nvidia")
     }
 
 
-def test_a_gpu_pod_makes_karpenter_launch_the_cheapest_type(api, aws):
+@pytest.mark.usefixtures("node_classes")
+def test_a_gpu_pod_makes_karpenter_launch_the_cheapest_type(api):
     """g6.xlarge at 0.8048 USD an hour beats g5.xlarge at 1.006: so the double's prices and offerings are what Karpenter computes with."""
     cluster, process = api
     cluster.resources.get(api_version="karpenter.sh/v1", kind="NodePool").create(body=NODE_POOL)

@@ -44,11 +44,6 @@ def installed(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    return tmp_path
-
-
 def test_artifact_is_small_and_holds_the_collection_only(artifact):
     with tarfile.open(artifact) as archive:
         names = archive.getnames()
@@ -59,11 +54,11 @@ def test_artifact_is_small_and_holds_the_collection_only(artifact):
     assert {f"roles/{role}/meta/argument_specs.yml" for role in ROLES} <= set(names)
 
 
-def test_every_module_and_role_has_documentation_by_its_name(installed, empty):
+def test_every_module_and_role_has_documentation_by_its_name(installed, tmp_path):
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(installed)}
     for kind, names in (("module", MODULES), ("role", ROLES)):
         argv = [str(BIN / "ansible-doc"), "--json", "-t", kind, *(f"llmops.eks.{name}" for name in names)]
-        done = subprocess.run(argv, cwd=empty, env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert set(told) == {f"llmops.eks.{name}" for name in names}
@@ -73,23 +68,23 @@ def test_every_module_and_role_has_documentation_by_its_name(installed, empty):
             assert all(Path(entry["path"]).is_relative_to(installed) for entry in told.values())
 
 
-def test_site_by_name_from_an_empty_folder_is_the_site_of_the_clone(site: Site, installed, empty):
+def test_site_by_name_from_an_empty_folder_is_the_site_of_the_clone(site: Site, installed, tmp_path):
     """One phase of all roles is enough: it finds every role, template and filter under its full name."""
     variables = [f"-e@{path}" for path in sorted((ROOT / "inventories" / "sandbox" / "group_vars" / "all").glob("*.yml"))]
     with site.nothing_written():
-        by_name = site.run("--tags", "check", *variables, playbook="llmops.eks.site", cwd=empty, collections=installed)
+        by_name = site.run("--tags", "check", *variables, playbook="llmops.eks.site", cwd=tmp_path, collections=installed)
         clone = site.run("--tags", "check")
     assert (clone.code, clone.failure) == (0, "")
     assert (by_name.code, by_name.failure) == (0, "")
     assert [(task, result.get("changed")) for task, result in by_name.results] == [(task, result.get("changed")) for task, result in clone.results]
     assert by_name.of("Plan the models")["models"] == clone.of("Plan the models")["models"]
-    assert list(empty.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("playbook", ["site", "check", "teardown"])
-def test_playbooks_are_found_by_name(installed, empty, playbook):
+def test_playbooks_are_found_by_name(installed, tmp_path, playbook):
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(installed)}
     argv = [str(BIN / "ansible-playbook"), f"llmops.eks.{playbook}", "--list-tasks"]
-    done = subprocess.run(argv, cwd=empty, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert str(installed / "ansible_collections" / "llmops" / "eks" / "playbooks" / f"{playbook}.yml") in done.stdout

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 from collections.abc import Callable
@@ -19,16 +18,21 @@ from standins_world import GPU_NODE, ROOT, World, eventually, page, ready_pods, 
 from sandbox import build
 from sandbox.processes import spawn, stop
 from sandbox.standins.kube import Object, path_of
+from sandbox.standins.volumes import CLASS
 
 __all__ = ["serve", "world"]  # fixtures
 
 
 def test_other_storage_classes_stay_pending(world: World) -> None:
-    spec = {"storageClassName": "gp3", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    claim = {"metadata": {"name": "other"}, "spec": spec}
-    world.kube.request("POST", path_of("v1", "persistentvolumeclaims", "llm"), body=claim)
-    time.sleep(1)
-    assert (world.kube.get(path_of("v1", "persistentvolumeclaims", "llm", "other")) or {})["status"]["phase"] == "Pending"
+    def phase(name: str) -> str:
+        return (world.kube.get(path_of("v1", "persistentvolumeclaims", "llm", name)) or {}).get("status", {}).get("phase", "")
+
+    for name, storage_class in (("other", "gp3"), ("ours", CLASS)):
+        spec = {"storageClassName": storage_class, "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        world.kube.request("POST", path_of("v1", "persistentvolumeclaims", "llm"), body={"metadata": {"name": name}, "spec": spec})
+    # Claims are looked at in the order of their events, so the other one has had its turn.
+    eventually(lambda: phase("ours") == "Bound")
+    assert phase("other") == "Pending"
 
 
 def job(name: str, script: str, code: int = 0) -> Object:
@@ -64,13 +68,13 @@ def job(name: str, script: str, code: int = 0) -> Object:
     }
 
 
-@pytest.mark.parametrize(("code", "condition"), [(0, "Complete"), (3, "Failed")])
-def test_local_jobs_really_run(world: World, code: int, condition: str) -> None:
+@pytest.fixture(scope="module")
+def inputs(world: World) -> None:
+    """What the pods of `job` mount and read."""
     script = (
         "import os, sys, pathlib\ntarget = sys.argv[1].split('=')[1]\n"
         "assert pathlib.Path(target).is_dir(), target\nprint('token', os.environ['TOKEN'], 'in', os.environ['POD'])\nsys.exit(int(os.environ['CODE']))\n"
     )
-    name = f"copy-{code}"
     world.kube.apply(
         path_of("v1", "configmaps", "llm", "copy-script"),
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "copy-script"}, "data": {"copy.py": script}},
@@ -78,6 +82,12 @@ def test_local_jobs_really_run(world: World, code: int, condition: str) -> None:
     world.kube.apply(
         path_of("v1", "secrets", "llm", "job-token"), {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "job-token"}, "stringData": {"t": "tok-123"}}
     )
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize(("code", "condition"), [(0, "Complete"), (3, "Failed")])
+def test_local_jobs_really_run(world: World, code: int, condition: str) -> None:
+    name = f"copy-{code}"
     world.kube.request("POST", path_of("batch/v1", "jobs", "llm"), body=job(name, "copy-script", code))
     done = eventually(
         lambda: [
@@ -219,6 +229,7 @@ def test_api_server_that_restarts_is_waited_for(world: World, serve: Callable[..
     eventually(lambda: ready_pods(world, "after"), 60)
 
 
+@pytest.mark.usefixtures("inputs")
 def test_sigterm_leaves_no_child(world: World) -> None:
     body = job("endless", "copy-script")
     body["spec"]["template"]["spec"]["containers"][0] |= {"command": ["sleep", "600"]}
@@ -233,6 +244,10 @@ def test_sigterm_leaves_no_child(world: World) -> None:
             None,
         )
     )
-    assert stop([world.process]) == []
-    assert not Path(f"/proc/{pid}").exists()
-    assert not world.process.running()
+    try:
+        assert stop([world.process]) == []
+        assert not Path(f"/proc/{pid}").exists()
+        assert not world.process.running()
+    finally:
+        world.kube.request("DELETE", path_of("batch/v1", "jobs", "llm", "endless"), {"propagationPolicy": "Background"})
+        world.restart()

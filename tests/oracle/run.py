@@ -13,9 +13,11 @@ Exit codes: 0 all equal, 1 a difference, 2 the engine did not start on a case, 3
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,13 +69,19 @@ def asked(cases: list[Case], interpreter: Path, folder: Path) -> Iterator[tuple[
     command = [str(interpreter), str(Path(__file__).with_name("probe.py")), str(SECONDS)]
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     with (folder / "jobs.json").open() as stdin, (folder / "log").open("w") as stderr:
-        probe = subprocess.Popen(command, env=environment, cwd=folder, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True)
-        told = iter(probe.stdout)
-        for case in cases:
-            line = next((line for line in told if line.strip() == str(folder / case.name)), "")
-            log = folder / case.name / "log" if line else folder / "log"
-            yield case, _figures(log.read_text(encoding="utf-8", errors="replace"))
-        probe.wait()
+        probe = subprocess.Popen(command, env=environment, cwd=folder, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True, process_group=0)
+        try:
+            told = iter(probe.stdout)
+            for case in cases:
+                line = next((line for line in told if line.strip() == str(folder / case.name)), "")
+                log = folder / case.name / "log" if line else folder / "log"
+                yield case, _figures(log.read_text(encoding="utf-8", errors="replace"))
+            probe.wait()
+        finally:
+            # The engine of a case is a child of the probe: where we are left early, both must go before their folder does.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(probe.pid, signal.SIGKILL)
+            probe.wait()
 
 
 def _figures(log: str) -> dict[str, str] | Failed:
@@ -109,6 +117,7 @@ def main() -> int:
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only this one (may be repeated)")
     parser.add_argument("--record", action="store_true", help=f"write the engine's figures into {RECORDED.name}")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
     try:
         interpreter = install.python()
     except install.NotAvailable as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import urllib.request
 
 import pytest
 from botocore.exceptions import ClientError
 
 from sandbox import ports
+from sandbox.aws import command
 from sandbox.aws.control import Control, ControlError
 from sandbox.aws.running import ROOT, RunningAws
 from sandbox.aws.state import is_write
@@ -75,7 +75,7 @@ def test_refused_writes_and_dry_runs_are_listed_but_not_counted(aws: RunningAws)
         ("ec2", "ec2:DescribeCapacityReservations", "describe_capacity_reservations", {}, "UnauthorizedOperation"),
         ("ec2", "ec2:DescribeSubnets", "describe_subnets", {}, "UnauthorizedOperation"),
         ("eks", "eks:ListNodegroups", "list_nodegroups", {"clusterName": "demo"}, "AccessDeniedException"),
-        ("service-quotas", "servicequotas:ListServiceQuotas", "list_service_quotas", {"ServiceCode": "ec2"}, "AccessDeniedException"),
+        ("service-quotas", "servicequotas:GetServiceQuota", "get_service_quota", {"ServiceCode": "ec2", "QuotaCode": "L-DB2E81BA"}, "AccessDeniedException"),
         ("pricing", "pricing:GetProducts", "get_products", {"ServiceCode": "AmazonEC2"}, "AccessDeniedException"),
         ("ssm", "ssm:GetParameter", "get_parameter", {"Name": "x"}, "AccessDeniedException"),
         ("iam", "iam:ListRoles", "list_roles", {}, "AccessDenied"),
@@ -139,7 +139,7 @@ def test_reset_forgets_what_was_injected_and_resources_only_when_asked(aws: Runn
         (lambda c: c.capacity(reservations=[{"State": "active"}]), "needs CapacityReservationId"),
         (lambda c: c.cluster(authentication_mode="NONE"), "needed one of API"),
         (lambda c: c.cluster(colour="red"), "colour"),
-        (lambda c: c._ask("nonsense", {}), "spot-score"),
+        (lambda c: c.ask("nonsense", {}), "spot-score"),
     ],
 )
 def test_a_wrong_command_says_what_is_needed(aws_process: RunningAws, call, text):
@@ -155,19 +155,7 @@ def test_an_operation_that_nobody_has_says_so(aws: RunningAws):
 
 def test_the_program_serves_both_ports_and_ends_on_sigterm():
     chosen = ports.choose({"aws": 0, "pricing": 0})
-    argv = [
-        sys.executable,
-        "-m",
-        "sandbox.aws",
-        "--port",
-        str(chosen["aws"]),
-        "--pricing-port",
-        str(chosen["pricing"]),
-        "--cluster",
-        "other",
-        "--region",
-        "us-east-1",
-    ]
+    argv = command(chosen["aws"], chosen["pricing"], "other", "us-east-1")
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "ready\n"

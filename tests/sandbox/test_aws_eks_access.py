@@ -99,28 +99,9 @@ def test_lists_come_in_pages(eks):
     assert [len(p["associations"]) for p in pages] == [2, 2, 1]
 
 
-def test_the_pod_identity_agent(eks, aws):
-    aws.control.settle(60)
-    agent = {**IN, "addonName": "eks-pod-identity-agent"}
-    assert eks.create_addon(**agent)["addon"]["status"] == "CREATING"
-    assert code_of(eks.create_addon, **agent) == "ResourceInUseException"
-    aws.control.settle(0)
-    addon = eks.describe_addon(**agent)["addon"]
-    assert (addon["status"], addon["health"], addon["namespaceConfig"]) == ("ACTIVE", {"issues": []}, {"namespace": "kube-system"})
-    assert eks.list_addons(**IN)["addons"] == ["eks-pod-identity-agent"]
-    offered = eks.describe_addon_versions(addonName="eks-pod-identity-agent", kubernetesVersion="1.36")["addons"]
-    assert offered[0]["addonVersions"][0]["addonVersion"] == addon["addonVersion"]
-    eks.delete_addon(**agent)
-    assert code_of(eks.describe_addon, **agent) == "ResourceNotFoundException"
-    assert code_of(eks.create_addon, **IN, addonName="nope") == "InvalidParameterException"
-
-
-def test_kubernetes_versions(eks):
-    supported = eks.describe_cluster_versions()["clusterVersions"]
-    default = [v["clusterVersion"] for v in supported if v["defaultVersion"]]
-    assert default == ["1.36"]
-    assert {v["versionStatus"] for v in supported} <= {"STANDARD_SUPPORT", "EXTENDED_SUPPORT"}
-    assert [v["clusterVersion"] for v in eks.describe_cluster_versions(clusterVersions=["1.35"])["clusterVersions"]] == ["1.35"]
+def test_there_are_no_addons(eks):
+    assert eks.list_addons(**IN)["addons"] == []
+    assert code_of(eks.list_addons, clusterName="absent") == "ResourceNotFoundException"
 
 
 def test_extras_go_with_their_cluster(eks, aws):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -57,6 +58,44 @@ def test_what_a_process_has_started_ends_with_it(tmp_path):
     while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
+
+
+def crashed_parent(tmp_path):
+    """A process that was killed, and the pid of its child, which lives in its session."""
+    code = f"import subprocess, time; print(subprocess.Popen({SLEEP!r}, process_group=0).pid, flush=True); time.sleep(60)"
+    process = spawn("parent", [sys.executable, "-c", code], tmp_path / "log")
+    wait_until("its child", lambda: process.log.read_text().endswith("\n"), [process], 20)
+    os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while process.running() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not process.running()
+    return process, int(process.log.read_text())
+
+
+def alive(pid):
+    """Not a zombie either: in a container nobody may collect what lost its parent."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_what_a_process_that_crashed_has_left_is_ended(tmp_path):
+    process, child = crashed_parent(tmp_path)
+    assert alive(child)
+    assert stop([process]) == []
+    deadline = time.monotonic() + 20
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(child)
+
+
+def test_session_whose_number_went_to_somebody_else_is_left_alone(tmp_path):
+    """After a restart of the machine the state file's numbers belong to others."""
+    process, child = crashed_parent(tmp_path)
+    stop([replace(process, log=tmp_path / "of another sandbox")])
+    time.sleep(0.2)
+    assert alive(child)
+    stop([process])
 
 
 def test_script_is_recognised_and_stopped(tmp_path):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import shlex
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from sandbox import settings, state
+from sandbox import lifecycle, processes, settings, state
+from sandbox.__main__ import main
 from sandbox.processes import Process
 
 DOCUMENTED = {
@@ -70,3 +73,37 @@ def test_two_commands_at_once_are_refused(tmp_path):
         pass
     with state.locked(tmp_path):
         pass
+
+
+@pytest.fixture
+def crashed(example):
+    """A sandbox with one part that works and one that ended with a word in its log."""
+    log = example.directory / "log" / "keda.log"
+    broken = processes.spawn("keda", [sys.executable, "-c", "print('cannot reach the API server')"], log)
+    works = processes.spawn("aws", [sys.executable, "-c", "import time; time.sleep(60)"], example.directory / "log" / "aws.log")
+    # Both at a port where nobody listens: only the log tells them apart here.
+    state.State(example, [broken, works], {"keda": "http://127.0.0.1:9", "aws": "http://127.0.0.1:9"}, complete=True).save()
+    deadline = time.monotonic() + 20
+    while broken.running() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield example.directory
+    processes.stop([broken, works])
+
+
+def test_up_on_a_part_that_crashed_shows_its_last_words(crashed):
+    with pytest.raises(lifecycle.SandboxError, match=r"(?s)found keda has ended; needed.*keda\.log:\n    cannot reach the API server"):
+        lifecycle.up(crashed, print)
+
+
+def test_status_of_a_part_that_crashed_shows_its_last_words(crashed, monkeypatch, capsys):
+    monkeypatch.setenv("LLMOPS_SANDBOX_DIR", str(crashed))
+    assert main(["status"]) == 1
+    assert "keda: last lines of its log:\n    cannot reach the API server\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [lifecycle.up, lifecycle.down])
+def test_folder_of_somebody_else_is_not_touched(tmp_path, command):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(state.StateError, match=r"files that are not a sandbox's \(thesis\.tex\); needed: a new, an empty, .*; set LLMOPS_SANDBOX_DIR"):
+        command(tmp_path, print)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from sandbox.processes import MARK
 from sandbox.standins import pod_status
 from sandbox.standins.environment import ConfigError, translate
-from sandbox.standins.local_pods import command_of
+from sandbox.standins.local_pods import LocalPod, base_environment, command_of
 from sandbox.standins.pod_status import Container
 from sandbox.standins.settings import BadRequestError, Settings
 from sandbox.standins.vllm_pods import is_local, is_vllm
@@ -101,6 +105,21 @@ def test_a_path_from_a_variable_is_translated_once() -> None:
 def test_a_job_without_command_is_refused() -> None:
     with pytest.raises(ConfigError, match="container c: found no command"):
         command_of({"name": "c", "args": ["x"]}, {}, {})
+
+
+def test_a_command_lives_in_our_session_so_that_down_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Log:
+        lines: ClassVar[list[str]] = []
+
+        def write(self, line: str) -> None:
+            self.lines.append(line)
+
+    monkeypatch.setenv(MARK, "/the/stand-ins.log")
+    pod = {"metadata": {"name": "p", "uid": "u"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    local = LocalPod(None, Settings(), None, pod, "10.245.0.2", tmp_path)  # type: ignore[arg-type]
+    code = f"import os; print(os.getsid(0), os.getpgid(0) == os.getpid(), os.environ[{MARK!r}])"
+    assert local._execute([sys.executable, "-c", code], base_environment(tmp_path, False), tmp_path, Log()) == 0  # type: ignore[arg-type]
+    assert Log.lines == [f"{os.getsid(0)} True /the/stand-ins.log\n"]
 
 
 def test_whose_pod_it_is() -> None:

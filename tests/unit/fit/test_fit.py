@@ -77,14 +77,20 @@ def test_what_tensor_parallelism_cannot_split(name, changes, tp, found):
     assert undivided(replace(model, **changes), tp) == found
 
 
-def test_a_split_that_cannot_start_is_neither_chosen_nor_proposed():
+def test_a_split_that_cannot_start_is_refused():
     phi = _fit.ModelDescription.from_table("microsoft/phi-4")
     (row,) = (row for row in estimate(phi, H100, tensor_parallel=4, max_model_len=2048).problems if row["severity"] == "error")
     assert row["found"] == "tensor_parallel_size 4 with 10 KV heads"
     assert row["needed"].endswith(": 1, 2")
+
+
+@pytest.mark.parametrize(("kv_heads", "proposed"), [(10, []), (8, ["4"])])
+def test_only_a_split_that_can_start_is_proposed(kv_heads, proposed):
+    """On two T4 it does not fit, so with 10 KV heads, which 4 does not divide, none is left."""
+    phi = _fit.ModelDescription.from_table("microsoft/phi-4")
+    phi = replace(phi, kv_heads=kv_heads, attention=tuple(replace(kind, kv_heads=kv_heads) for kind in phi.attention))
     short = estimate(phi, T4, dtype="half", max_model_len=8192)
-    changes = [fix.value for fix in _fit_fix.fixes(short) if fix.change == "tensor_parallel_size"]
-    assert changes in ([], ["2"])
+    assert [fix.value for fix in _fit_fix.fixes(short) if fix.change == "tensor_parallel_size"] == proposed
 
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32}

@@ -163,4 +163,7 @@ def test_tables_hold_all_that_was_collected():
 def test_data_says_when_and_from_where(name):
     data = _data.load(name)
     assert data["as_of"] == "2026-11-23"
-    assert data["source"]
+    # One for the file, or one for each of its tables; a word alone could not be looked up.
+    sources = data["source"] if isinstance(data["source"], dict) else {"as_of": data["source"]}
+    assert {table for tables in sources for table in tables.split(", ")} <= data.keys()
+    assert [text for text in sources.values() if len(text.split()) < 4] == []

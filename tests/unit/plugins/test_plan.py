@@ -172,6 +172,12 @@ def test_what_cannot_work_is_refused_with_a_fix(check, change, found, fix):
     assert "sk-1" not in str(row)
 
 
+@pytest.mark.parametrize("namespace", ["", "LLM", "{{ team }}", "a" * 64, "-a"])
+def test_a_namespace_that_no_cluster_takes_is_refused_by_name(namespace):
+    _models, rows = plan([STREAMED], {}, namespace)
+    assert [(row["check"], row["found"]) for row in rows if row["severity"] == "error"] == [("namespace", repr(namespace))]
+
+
 def test_duplicate_names_are_refused():
     assert refused("duplicate_name", STREAMED, STREAMED)["found"] == "2 models of this name"
 

@@ -81,7 +81,7 @@ def test_site_by_name_from_an_empty_folder_is_the_site_of_the_clone(site: Site, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("playbook", ["site", "check", "teardown"])
+@pytest.mark.parametrize("playbook", ["site", "plan", "check", "teardown"])
 def test_playbooks_are_found_by_name(installed, tmp_path, playbook):
     env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(installed)}
     argv = [str(BIN / "ansible-playbook"), f"llmops.eks.{playbook}", "--list-tasks"]

@@ -37,15 +37,6 @@ ARGUMENTS = {
 }
 
 
-class ActionModule(EksAction):
-    """Keeps an access entry and its policies."""
-
-    ARGUMENTS = ARGUMENTS
-
-    def run_with(self, session: _aws.Session, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-        return run(session, params, check_mode)
-
-
 def run(session: _aws.Session, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     client = session.client("eks")
     subject = f"access entry of {params['principal_arn']}"
@@ -81,3 +72,10 @@ def read(client: Any, params: dict[str, Any]) -> tuple[dict[str, Any] | None, di
     if answer is None:
         return None, {}
     return answer["accessEntry"], associated(_eks.find_all(client, "ListAssociatedAccessPolicies", "associatedAccessPolicies", **ident))
+
+
+class ActionModule(EksAction):
+    """Keeps an access entry and its policies."""
+
+    ARGUMENTS = ARGUMENTS
+    RUN = staticmethod(run)

@@ -97,15 +97,6 @@ ARGUMENTS = {
 }
 
 
-class ActionModule(EksAction):
-    """Keeps a managed node group and waits for it."""
-
-    ARGUMENTS = ARGUMENTS
-
-    def run_with(self, session: _aws.Session, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-        return run(session, params, check_mode)
-
-
 def run(session: _aws.Session, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     patience = Patience(session.client("eks"), params["cluster_name"], params["name"], params["wait_timeout"])
     return (present if params["state"] == "present" else absent)(session, params, check_mode, patience)
@@ -175,3 +166,10 @@ def resolve_template(session: _aws.Session, want: dict[str, Any], check_mode: bo
             return
         raise _eks.AnsibleEksError(message=f"launch_template: cannot look up version {template['version']} of {template[key]}", exception=error) from error
     want["launchTemplate"] = {**template, "version": str(answer["LaunchTemplates"][0][field])}
+
+
+class ActionModule(EksAction):
+    """Keeps a managed node group and waits for it."""
+
+    ARGUMENTS = ARGUMENTS
+    RUN = staticmethod(run)

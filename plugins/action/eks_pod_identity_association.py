@@ -23,15 +23,6 @@ ARGUMENTS = {
 }
 
 
-class ActionModule(EksAction):
-    """Keeps the association of a role with a service account."""
-
-    ARGUMENTS = ARGUMENTS
-
-    def run_with(self, session: _aws.Session, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-        return run(session, params, check_mode)
-
-
 def run(session: _aws.Session, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     client = session.client("eks")
     subject = f"pod identity of {params['namespace']}/{params['service_account']}"
@@ -63,3 +54,10 @@ def read(client: Any, params: dict[str, Any]) -> dict[str, Any] | None:
         if answer:
             return answer["association"]
     return None
+
+
+class ActionModule(EksAction):
+    """Keeps the association of a role with a service account."""
+
+    ARGUMENTS = ARGUMENTS
+    RUN = staticmethod(run)

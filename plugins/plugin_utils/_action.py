@@ -54,14 +54,16 @@ class Action(ActionBase):
     def _local(self, path: str) -> str:
         """A file as kubernetes.core's plugins find it: beside the play or role, or in `files/` there, decrypted if it is vaulted."""
         try:
-            return self._loader.get_real_file(self._find_needle("files", path), decrypt=True)
-        except AnsibleError as error:
-            if "decrypt" in str(error).lower() or "vault" in str(error).lower():
-                raise _kube.KubeError(
-                    f"kubeconfig {path}: found a vaulted file that cannot be decrypted ({error}); needed the vault's password; "
-                    "fix: run with --vault-password-file or --ask-vault-pass"
-                ) from error
+            found = self._find_needle("files", path)
+        except AnsibleError:
             return path  # the login says that it is missing
+        try:
+            return self._loader.get_real_file(found, decrypt=True)
+        except AnsibleError as error:
+            raise _kube.KubeError(
+                f"kubeconfig {path}: found a file that cannot be read ({error}); needed a kubeconfig, and for a vaulted one the vault's password; "
+                "fix: run with --vault-password-file or --ask-vault-pass"
+            ) from error
 
 
 def judged(rows: list[Any], headline: str, **result: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from ansible_collections.llmops.eks.plugins.module_utils import _aws, _eks
 from ansible_collections.llmops.eks.plugins.plugin_utils._action import Action
@@ -21,13 +21,11 @@ COMMON = {
 
 
 class EksAction(Action):
-    """A plugin gives ARGUMENTS, with COMMON in it, and run()."""
+    """A plugin gives ARGUMENTS, with COMMON in it, and RUN."""
 
     EXPECTED = (*Action.EXPECTED, _aws.AwsError)
-
-    def run_with(self, session: _aws.Session, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-        """Do it and return the result. Raises Refused and AnsibleEksError."""
-        raise NotImplementedError
+    # (login, arguments, check mode) -> the result. Raises Refused and AnsibleEksError.
+    RUN: ClassVar[Callable[[_aws.Session, dict[str, Any], bool], dict[str, Any]]]
 
     def act(self, params: dict[str, Any], task_vars: Mapping[str, Any]) -> dict[str, Any]:
         session = _aws.login(params)
@@ -36,7 +34,7 @@ class EksAction(Action):
                 f"AWS login: found {session}; needed credentials and a region; fix: set profile or keys, and region (or AWS_PROFILE, AWS_REGION)"
             )
         try:
-            return self.run_with(session, params, self._task.check_mode)
+            return self.RUN(session, params, self._task.check_mode)
         except _eks.Refused as refused:
             return {"failed": True, "msg": str(refused), "problems": refused.rows}
         except _eks.AnsibleEksError as error:

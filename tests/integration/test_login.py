@@ -54,7 +54,8 @@ def test_a_kubeconfig_is_found_in_files_and_decrypted(project, kubeconfig):
 def test_a_vaulted_kubeconfig_without_its_password_is_refused(project):
     result = ask(project, kubeconfig="vaulted.yaml")
     assert result["failed"] is True
-    assert result["msg"].startswith("kubeconfig vaulted.yaml: found a vaulted file that cannot be decrypted")
+    assert result["msg"].startswith("kubeconfig vaulted.yaml: found a file that cannot be read (")
+    assert "vault" in result["msg"].partition("; needed")[0]
     assert "fix: run with --vault-password-file" in result["msg"]
 
 

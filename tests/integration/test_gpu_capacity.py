@@ -128,11 +128,13 @@ def test_facts_without_permission_fail_with_the_rule(run):
 
 def test_lists_longer_than_a_page_are_read_whole(cluster, monkeypatch):
     """The API server pages when it answers from etcd; from its cache it may send all at once. Both must give every node."""
-    monkeypatch.setattr(_capacity_cluster, "PAGE", 1)
+    monkeypatch.setattr(_kube, "PAGE", 1)
     names = {item["metadata"]["name"] for item in _capacity_cluster.read(cluster).nodes}
-    paged = {item["metadata"]["name"] for item in _capacity_cluster._pages(cluster, "/api/v1/nodes", {"resourceVersion": ""})}
+    before = cluster.calls["GET"]
+    paged = {item["metadata"]["name"] for item in cluster.items("/api/v1/nodes")}
     assert {GFD_NODE, BARE_NODE, OLD_NODE} <= names
     assert paged == names
+    assert cluster.calls["GET"] - before == len(names), "one page a node"
 
 
 def test_gpus_of_a_dra_driver(run, cluster):

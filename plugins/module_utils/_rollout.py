@@ -154,8 +154,10 @@ def explain(cluster: Cluster, obj: Object, kind: str, since: str = "") -> tuple[
     if kind == "PersistentVolumeClaim":
         return claim_cause(obj, _events(cluster, namespace, obj["metadata"]["name"])), False
     found, pods = [], _pods(cluster, obj, kind, namespace)
-    if kind not in ("Deployment", "Pod"):  # a Deployment's own status says it
-        found += [refused for refused in [refused_cause(_events(cluster, namespace, obj["metadata"]["name"]), since)] if refused]
+    # A Deployment's own status says it.
+    refused = None if kind in ("Deployment", "Pod") else refused_cause(_events(cluster, namespace, obj["metadata"]["name"]), since)
+    if refused:
+        found.append(refused)
     leaving = [pod for pod in pods if kind != "Pod" and pod["metadata"].get("deletionTimestamp")]
     for pod in _newest(cluster, obj, namespace, pods) if kind == "Deployment" else pods:
         if pod in leaving or _pod(pod).state == "ready":
@@ -178,7 +180,7 @@ def _claim_of(cluster: Cluster, namespace: str, pod: Object) -> Cause | None:
         name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         claim = cluster.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}") if name else None
         if name and claim is None:
-            return Cause(f"pod {pod['metadata']['name']} wants claim {name}, which does not exist", "create the claim", False, True)
+            return Cause(f"pod {pod['metadata']['name']} wants claim {name}, which does not exist", "create the claim", unschedulable=True)
         if claim and claim.get("status", {}).get("phase") != "Bound":
             seen = claim_cause(claim, _events(cluster, namespace, name))
             return seen and replace(seen, found=f"pod {pod['metadata']['name']} cannot be placed: claim {name}: {seen.found}")

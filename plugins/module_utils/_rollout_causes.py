@@ -60,21 +60,25 @@ def cause(pod: Object, events: Iterable[Object], log: Callable[[str], str], sinc
     return None
 
 
+def _latest(events: Iterable[Object], *reasons: str) -> Object | None:
+    return max((e for e in events if e.get("reason") in reasons), key=when, default=None)
+
+
 def claim_cause(claim: Object, events: Iterable[Object]) -> Cause | None:
     """Why a claim is not bound, from its events."""
-    last = next((e for e in sorted(events, key=when, reverse=True) if e.get("reason") in ("ProvisioningFailed", "FailedBinding")), None)
+    last = _latest(events, "ProvisioningFailed", "FailedBinding")
     if last is None:
         return None
     storage_class = claim.get("spec", {}).get("storageClassName") or "the default one"
-    return Cause(last["message"], f"correct the StorageClass ({storage_class}) or its driver", False, True)
+    return Cause(last["message"], f"correct the StorageClass ({storage_class}) or its driver", unschedulable=True)
 
 
 def refused_cause(events: Iterable[Object], since: str = "") -> Cause | None:
     """Why a Job, StatefulSet or DaemonSet may not create pods (quota, admission), from its events. It tries again, so this is not final at once."""
-    last = next((e for e in sorted(events, key=when, reverse=True) if e.get("reason") == "FailedCreate"), None)
+    last = _latest(events, "FailedCreate")
     if last is None or when(last) <= since[:19]:
         return None
-    return Cause(f"pods cannot be created: {last['message']}", "raise the quota or correct what the admission refuses", False, True, True)
+    return Cause(f"pods cannot be created: {last['message']}", "raise the quota or correct what the admission refuses", unschedulable=True, never=True)
 
 
 def _unscheduled(name: str, condition: Object, events: list[Object], since: str) -> Cause:

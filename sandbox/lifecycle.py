@@ -174,8 +174,9 @@ def _definitions(settings: Settings) -> list[objects.Object]:
 def _restore_kinds(current: state.State, say: Callable[[str], None]) -> None:
     """Create kinds that were removed with a chart, and start Karpenter anew: here it outlives its Deployment, and does not recover from losing its kinds."""
     plane = _control_plane(current.settings)
-    stem = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    missing = [d for d in _definitions(current.settings) if not plane.answers(f"{stem}/{d['metadata']['name']}")]
+    # Not by `answers`: on a loaded machine a late answer would look like a missing kind.
+    present = {line.rpartition("/")[2] for line in _kubectl(plane, "get", "customresourcedefinitions", "--output=name").split()}
+    missing = [d for d in _definitions(current.settings) if d["metadata"]["name"] not in present]
     if not missing:
         return
     _create(plane, missing)
@@ -216,10 +217,15 @@ def _create(plane: ControlPlane, manifests: list[objects.Object]) -> None:
     """Create objects in a new cluster, in one request each. Raises ProcessError with kubectl's message."""
     file = plane.directory / "setup.json"
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
-    command = [str(plane.binary), "kubectl", f"--kubeconfig={plane.kubeconfig_of('setup')}", "create", "--validate=false", "-f", str(file)]
+    _kubectl(plane, "create", "--validate=false", f"--filename={file}")
+
+
+def _kubectl(plane: ControlPlane, *arguments: str) -> str:
+    command = [str(plane.binary), "kubectl", f"--kubeconfig={plane.kubeconfig_of('setup')}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=READY_TIMEOUT, check=False)
     if done.returncode:
         raise ProcessError(f"setting up the cluster failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _wait_established(plane: ControlPlane, definitions: list[objects.Object], processes: list[Process]) -> None:

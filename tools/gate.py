@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the project's checks and end with `N passed, N failed`, and behind it how many tests were skipped, if any.
+"""Run the project's checks and end with what failed and why, in short, and `N passed, N failed`, and behind it how many tests were skipped, if any.
 
 `gate.py check` runs lint and unit tests; `gate.py all` builds the sandbox first, then runs the scenarios of molecule beside all the rest: each of the two waits
 for its own cluster most of the time. A step counts its own tests where it has any (pytest), else it counts as one. Output of a step that passes is one line; of
@@ -25,7 +25,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 END_SECONDS = 60  # for a step that is told to end: the fixtures of a test run take sandboxes down
-Counts = tuple[int, int, int]  # passed, failed, skipped
+REASON_LENGTH = 600  # characters of a step's output that are repeated at the end
+
+
+@dataclass
+class Outcome:
+    """How many tests of one step, or of all, ended how; `reasons`: of each failed step, in short."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -43,7 +53,7 @@ def tool(name: str, *args: str) -> list[str]:
 
 
 def pytest(*args: str) -> list[str]:
-    return [str(BIN / "python"), "-m", "pytest", "-rs", *args]
+    return [str(BIN / "python"), "-m", "pytest", "-rsfE", *args]
 
 
 # The longest first, so that they end at about the same time.
@@ -142,7 +152,26 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def run(step: Step) -> Counts:
+def reason(printed: str) -> str:
+    """The part of a failed step's output that says why: the failed tests of pytest, the first task of Ansible that failed, else the end."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    plain = re.sub(r"^ *│ ?", "", plain, flags=re.MULTILINE)  # molecule's margin
+    if tests := re.findall(r"^(?:FAILED|ERROR) .+::.+", plain, re.MULTILINE):
+        return shortened("\n".join(tests))
+    if fatal := re.search(r"^(?:fatal|failed): \[", plain, re.MULTILINE):
+        task = re.findall(r"^TASK \[[^\]]*\]", plain[: fatal.start()], re.MULTILINE)[-1:]
+        end = re.search(r"^\s*(?:TASK|PLAY) ", plain[fatal.start() :], re.MULTILINE)
+        return shortened(" ".join([*task, *plain[fatal.start() : end and fatal.start() + end.start()].split()]))
+    return shortened("\n".join(plain.split("\n")[-12:]))
+
+
+def shortened(text: str) -> str:
+    """With a message of Ansible the reason stands at the beginning, with the output of a job in it at the end."""
+    text, half = text.strip(), REASON_LENGTH // 2
+    return text if len(text) <= REASON_LENGTH else f"{text[:half]} ... {text[-half:]}"
+
+
+def run(step: Step) -> Outcome:
     """Print the outcome of one step."""
     started = time.monotonic()
     say(f"{step.name} ...")
@@ -164,19 +193,23 @@ def run(step: Step) -> Counts:
     if failed and step.fresh:
         for command in ("down", "up"):
             CHILDREN.run(sandbox(command), output=subprocess.PIPE)
-    return passed, failed, skipped
+    return Outcome(passed, failed, skipped, [f"{step.name}: {reason(printed)}"] if failed else [])
 
 
-def in_turn(steps: list[Step]) -> Counts:
+def in_turn(steps: list[Step]) -> Outcome:
     return total([run(step) for step in steps])
 
 
-def total(outcomes: list[Counts]) -> Counts:
-    passed, failed, skipped = (sum(column) for column in zip(*outcomes, strict=True))
-    return passed, failed, skipped
+def total(outcomes: list[Outcome]) -> Outcome:
+    return Outcome(
+        sum(one.passed for one in outcomes),
+        sum(one.failed for one in outcomes),
+        sum(one.skipped for one in outcomes),
+        [reason for one in outcomes for reason in one.reasons],
+    )
 
 
-def together(steps: list[Step | list[Step]]) -> Counts:
+def together(steps: list[Step | list[Step]]) -> Outcome:
     """Run two at a time, in this order; the steps of a list run one after another."""
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         try:
@@ -186,14 +219,14 @@ def together(steps: list[Step | list[Step]]) -> Counts:
             raise
 
 
-def everything() -> Counts:
+def everything() -> Outcome:
     # Outside the tree, which lint reads meanwhile.
     with tempfile.TemporaryDirectory(prefix="llmops-eks-") as directory:
         os.environ["LLMOPS_SANDBOX_DIR"] = directory
         try:
             # Progress of the long first build must be seen, so it does not go through run(). Some unit tests use its promtool.
             if CHILDREN.run(sandbox("up"))[0]:
-                return total([together([WHOLE_LINT, *LINT, *UNIT]), (0, 1, 0)])
+                return total([together([WHOLE_LINT, *LINT, *UNIT]), Outcome(failed=1, reasons=["sandbox: it did not start, see above"])])
             return together(
                 [scenarios(), WHOLE_LINT, *LINT, *UNIT, Step("sandbox", pytest("tests/sandbox"), OWN), Step("integration", pytest("tests/integration"), OWN)]
             )
@@ -211,9 +244,11 @@ def main(which: str) -> int:
         sys.exit("usage: gate.py check | all")
     signal.signal(signal.SIGTERM, terminated)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would what we start
-    passed, failed, skipped = together([*UNIT, PRODUCT_LINT, *LINT]) if which == "check" else everything()
-    print(f"\n{passed} passed, {failed} failed" + (f" ({skipped} skipped)" if skipped else ""))
-    return 1 if failed or not passed else 0
+    whole = together([*UNIT, PRODUCT_LINT, *LINT]) if which == "check" else everything()
+    for text in whole.reasons:
+        print(f"\nFAILED {text}")
+    print(f"\n{whole.passed} passed, {whole.failed} failed" + (f" ({whole.skipped} skipped)" if whole.skipped else ""))
+    return 1 if whole.failed or not whole.passed else 0
 
 
 if __name__ == "__main__":

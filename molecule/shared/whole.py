@@ -11,23 +11,34 @@ resource version is. Left out: events and leases, which come and go by themselve
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 NAME = "llmops.eks"
 LABELS = ("app.kubernetes.io/part-of", "app.kubernetes.io/managed-by")
+ATTEMPTS, SECONDS = 15, 2
 RESTLESS = ("events", "events.events.k8s.io", "leases.coordination.k8s.io")
 
 
+class KubectlError(Exception):
+    """kubectl failed: what it said."""
+
+
 def kubectl(*arguments: str) -> str:
-    return subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KubectlError(f"kubectl {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def is_managed(metadata: dict[str, Any]) -> bool:
@@ -91,8 +102,25 @@ def resources() -> Iterator[tuple[str, bool]]:
         yield f"aws rule {rule['Name']}", False
 
 
+def everything() -> dict[str, tuple[bool, str]]:
+    """{name: (ours, version)}.
+
+    A kind or a resource that leaves after its name was read and before itself is makes a reader fail, also a while after its end was waited for: discovery
+    follows CustomResourceDefinitions late.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(KubectlError, ClientError):
+            return _everything()
+        time.sleep(SECONDS)
+    return _everything()
+
+
+def _everything() -> dict[str, tuple[bool, str]]:
+    return {name: (ours, version) for name, ours, version in [*objects(), *((name, ours, "") for name, ours in resources())]}
+
+
 def main(command: str, file: Path) -> None:
-    found = {name: [ours, version] for name, ours, version in [*objects(), *((name, ours, "") for name, ours in resources())]}
+    found = everything()
     if command == "write":
         file.write_text(json.dumps(found))
         return

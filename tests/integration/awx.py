@@ -5,8 +5,8 @@ extra variables marked unsafe, a bearer token instead of a kubeconfig, and nobod
     python -m sandbox exec -- python tests/integration/awx.py [--playbook PLAYBOOK] [ARGUMENT ...]
 
 runs site.yml (or another playbook) so on the cluster and the models of inventories/sandbox, with the arguments for ansible-playbook, and prints
-`{"status", "stats", "artifacts", "output", "writes"}`, writes of the job alone, without those for its login. It differs from AWX: no container, and the
-project is a link to this clone.
+`{"status", "stats", "changed", "failed", "artifacts", "output", "writes"}`, writes of the job alone, without those for its login. It differs from AWX: no
+container, and the project is a link to this clone.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def _remove_account(env: Mapping[str, str]) -> None:
 def run(folder: Path, env: Mapping[str, str], survey: Mapping[str, Any], arguments: str = "", playbook: str = "site.yml") -> dict[str, Any]:
     """Run it with its private data in `folder`, which must be empty. `env`: the sandbox's variables with a login as `credential` returns it.
 
-    Returns `status` ("successful", "failed", "timeout"), `stats` {"ok", "changed", "failures", ...}, `artifacts` (set_stats) and `output`.
+    Returns `status` ("successful", "failed", "timeout"), `stats` {"ok", "changed", "failures", ...}, `changed` (names of tasks), `failed` ("task: result"),
+    `artifacts` (set_stats) and `output`.
     """
     for name in ("env", "inventory"):
         (folder / name).mkdir()
@@ -113,10 +114,14 @@ def run(folder: Path, env: Mapping[str, str], survey: Mapping[str, Any], argumen
     finally:
         if inherited is not None:
             os.environ["KUBECONFIG"] = inherited
+    ended = [(event["event"], event["event_data"].get("task"), event["event_data"].get("res") or {}) for event in done.events]
+    changed = [task for kind, task, result in ended if kind == "runner_on_ok" and result.get("changed")]
+    failed = [f"{task}: {result.get('msg') or result}" for kind, task, result in ended if kind in ("runner_on_failed", "runner_on_unreachable")]
     final = [event["event_data"] for event in done.events if event["event"] == "playbook_on_stats"]
     stats = {key: sum(final[0].get(key, {}).values()) for key in ("ok", "changed", "failures", "dark", "skipped")} if final else {}
     artifacts = final[0].get("artifact_data", {}) if final else {}
-    return {"status": done.status, "stats": stats, "artifacts": artifacts, "output": (folder / "artifacts" / "1" / "stdout").read_text()}
+    output = (folder / "artifacts" / "1" / "stdout").read_text()
+    return {"status": done.status, "stats": stats, "changed": changed, "failed": failed, "artifacts": artifacts, "output": output}
 
 
 def main() -> int:

@@ -85,8 +85,8 @@ def _remove_account(env: Mapping[str, str]) -> None:
 def run(folder: Path, env: Mapping[str, str], survey: Mapping[str, Any], arguments: str = "", playbook: str = "site.yml") -> dict[str, Any]:
     """Run it with its private data in `folder`, which must be empty. `env`: the sandbox's variables with a login as `credential` returns it.
 
-    Returns `status` ("successful", "failed", "timeout"), `stats` {"ok", "changed", "failures", ...}, `changed` (names of tasks), `failed` ("task: result"),
-    `artifacts` (set_stats) and `output`.
+    Returns `status` ("successful", "failed", "timeout"), `stats` {"ok", "changed", "failures", ...}, `changed` (names of tasks but those with
+    no_log), `failed` ("task: result"), `artifacts` (set_stats) and `output`.
     """
     for name in ("env", "inventory"):
         (folder / name).mkdir()

@@ -42,7 +42,8 @@ def test_job_of_type_check_with_answers_as_text(job):
     )  # fmt: skip
     assert done["status"] == "successful", done["output"][-3000:]
     assert done["stats"]["failures"] == 0
-    assert done["stats"]["changed"] == len(done["changed"]) > 5
+    assert done["stats"]["changed"] > 5
+    assert {"Install the CRDs", "Install the controller"} <= set(done["changed"])
     assert done["failed"] == []
     # The answers arrived as what they mean.
     assert "--shutdown-timeout=30" in done["output"]

@@ -13,7 +13,7 @@ MOLECULE = """\
   \x1b[2m│\x1b[0m ok: [localhost]
   \x1b[2m│\x1b[0m TASK [The second time changed nothing]
   \x1b[2m│\x1b[0m   ******************************
-  \x1b[2m│\x1b[0m fatal: [localhost]: FAILED! => {"assertion": "job.stats.changed == 0",
+  \x1b[2m│\x1b[0m fatal: [localhost]: FAILED! => {"assertion": "job.changed == 0",
   \x1b[2m│\x1b[0m   "msg": "successful {'changed': 1}"}
   \x1b[2m│\x1b[0m PLAY RECAP
   \x1b[2m│\x1b[0m localhost : ok=1 failed=1
@@ -33,7 +33,7 @@ ERROR tests/unit/test_b.py::test_two - OSError: no port
     [
         (
             MOLECULE,
-            'TASK [The second time changed nothing] fatal: [localhost]: FAILED! => {"assertion": "job.stats.changed == 0", "msg": "successful {\'changed\': 1}"}',
+            'TASK [The second time changed nothing] fatal: [localhost]: FAILED! => {"assertion": "job.changed == 0", "msg": "successful {\'changed\': 1}"}',
         ),
         (PYTEST, "FAILED tests/unit/test_a.py::test_one - assert 2 == 3\nERROR tests/unit/test_b.py::test_two - OSError: no port"),
         ("a rule\nplaybooks/site.yml:3 is broken\n", "a rule\nplaybooks/site.yml:3 is broken"),
@@ -46,4 +46,6 @@ def test_a_failed_step_is_told_by_what_failed_first(printed, expected):
 
 def test_a_long_reason_keeps_its_beginning_and_its_end():
     told = gate.reason("first " + "x" * 5000 + " last")
-    assert told.startswith("first ") and told.endswith(" last") and len(told) < gate.REASON_LENGTH + 10
+    assert told.startswith("first ")
+    assert told.endswith(" last")
+    assert len(told) < gate.REASON_LENGTH + 10

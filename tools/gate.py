@@ -153,15 +153,16 @@ def say(text: str) -> None:
 
 
 def reason(printed: str) -> str:
-    """The part of a failed step's output that says why: the failed tests of pytest, the first task of Ansible that failed, else the end."""
+    """The part of a failed step's output that says why: the failed tests of pytest, the last failed task of Ansible (others were rescued), else the end."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
     plain = re.sub(r"^ *│ ?", "", plain, flags=re.MULTILINE)  # molecule's margin
     if tests := re.findall(r"^(?:FAILED|ERROR) .+::.+", plain, re.MULTILINE):
         return shortened("\n".join(tests))
-    if fatal := re.search(r"^(?:fatal|failed): \[", plain, re.MULTILINE):
-        task = re.findall(r"^TASK \[[^\]]*\]", plain[: fatal.start()], re.MULTILINE)[-1:]
-        end = re.search(r"^\s*(?:TASK|PLAY) ", plain[fatal.start() :], re.MULTILINE)
-        return shortened(" ".join([*task, *plain[fatal.start() : end and fatal.start() + end.start()].split()]))
+    before, fatal, after = plain.rpartition("\nfatal: [")
+    if fatal:
+        task = re.findall(r"^TASK \[[^\]]*\]", before, re.MULTILINE)[-1:]
+        message = re.split(r"^\s*(?:TASK|PLAY) ", after, maxsplit=1, flags=re.MULTILINE)[0]
+        return shortened(" ".join([*task, *(fatal + message).split()]))
     return shortened("\n".join(plain.split("\n")[-12:]))
 
 

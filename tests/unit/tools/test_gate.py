@@ -8,7 +8,10 @@ import pytest
 from tools import gate
 
 MOLECULE = """\
-  \x1b[2m│\x1b[0m TASK [Remove it again]
+  \x1b[2m│\x1b[0m TASK [Try what is refused]
+  \x1b[2m│\x1b[0m   ******************************
+  \x1b[2m│\x1b[0m fatal: [localhost]: FAILED! => {"msg": "found 0"}
+  \x1b[2m│\x1b[0m TASK [It was refused]
   \x1b[2m│\x1b[0m   ******************************
   \x1b[2m│\x1b[0m ok: [localhost]
   \x1b[2m│\x1b[0m TASK [The second time changed nothing]
@@ -40,7 +43,7 @@ ERROR tests/unit/test_b.py::test_two - OSError: no port
     ],
     ids=["molecule", "pytest", "lint"],
 )
-def test_a_failed_step_is_told_by_what_failed_first(printed, expected):
+def test_a_failed_step_is_told_by_what_ended_it(printed, expected):
     assert gate.reason(printed) == expected
 
 

@@ -206,7 +206,7 @@ def total(outcomes: list[Outcome]) -> Outcome:
         sum(one.passed for one in outcomes),
         sum(one.failed for one in outcomes),
         sum(one.skipped for one in outcomes),
-        [reason for one in outcomes for reason in one.reasons],
+        [text for one in outcomes for text in one.reasons],
     )
 
 

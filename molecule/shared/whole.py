@@ -11,7 +11,6 @@ resource version is. Left out: events and leases, which come and go by themselve
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -31,7 +30,7 @@ RESTLESS = ("events", "events.events.k8s.io", "leases.coordination.k8s.io")
 
 
 class KubectlError(Exception):
-    """kubectl failed: what it said."""
+    """kubectl failed: what it said, so that this ends the output of a failed task."""
 
 
 def kubectl(*arguments: str) -> str:
@@ -108,15 +107,15 @@ def everything() -> dict[str, tuple[bool, str]]:
     A kind or a resource that leaves after its name was read and before itself is makes a reader fail, also a while after its end was waited for: discovery
     follows CustomResourceDefinitions late.
     """
-    for _ in range(ATTEMPTS - 1):
-        with contextlib.suppress(KubectlError, ClientError):
-            return _everything()
+    attempt = 1
+    while True:
+        try:
+            return {name: (ours, version) for name, ours, version in [*objects(), *((name, ours, "") for name, ours in resources())]}
+        except (KubectlError, ClientError):
+            if attempt == ATTEMPTS:
+                raise
+        attempt += 1
         time.sleep(SECONDS)
-    return _everything()
-
-
-def _everything() -> dict[str, tuple[bool, str]]:
-    return {name: (ours, version) for name, ours, version in [*objects(), *((name, ours, "") for name, ours in resources())]}
 
 
 def main(command: str, file: Path) -> None:
